@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a newcomer types. `make help` lists it. What is missing is installed: Debian packages
+# by apt-get where root or sudo allows, Python packages into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.complete
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: venv ## run the server in the foreground (ARGS="--help" shows its options)
+	@exec $(RUN) -m app $(ARGS)
+
+.PHONY: venv
+venv: $(STAMP) ## make the Python environment
+$(STAMP): pyproject.toml tools/setup.sh
+	@tools/setup.sh venv $(PYTHON) $(VENV)
+	@touch $@
+
+.PHONY: test
+test: test-setup lint ## run all tests (under 15 minutes)
+	$(RUN) -m pytest
+
+.PHONY: test-quick
+test-quick: test-setup ## run the tests that take under 2 minutes together
+	$(RUN) -m pytest -m "not slow"
+
+.PHONY: test-setup
+test-setup: venv
+	@tools/setup.sh packages gcc git binutils
+	@$(RUN) -m tests.oracle.oracle fetch >/dev/null
+
+.PHONY: bench
+bench: test-setup ## this server, C xenstored and oxenstored side by side, as ratios
+	@tools/setup.sh packages util-linux
+	@$(RUN) -m tests.bench.suite $(ARGS)
+
+.PHONY: lint
+lint: venv ## ruff and mypy --strict
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+.PHONY: clean
+clean: ## remove what was built (regions in /dev/shm stay)
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

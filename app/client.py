@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One client as the core sees it: who it is, and what belongs to its connection.
+
+K1. The outbox holds whole packets in the order in which the client must see them; the turn
+    publishes them after the commit point, never before.
+Knows nothing of sockets and rings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app import path as paths
+from app.path import Path
+
+if TYPE_CHECKING:
+    from app.transaction import Transaction
+    from app.watch import Watch
+
+NO_TARGET = -1
+
+
+class Client:
+    """A connection's identity, watches, open transactions and packets to be sent."""
+
+    __slots__ = ("base", "conn_id", "domid", "outbox", "pid", "privileged", "target",
+                 "transactions", "watches")
+
+    def __init__(self, conn_id: int, domid: int, privileged: bool, pid: int = 0) -> None:
+        self.conn_id = conn_id
+        self.domid = domid
+        self.privileged = privileged
+        self.pid = pid  # of a socket's peer, for the history; 0 if unknown
+        self.target = NO_TARGET
+        self.base = paths.home(domid)
+        self.outbox: list[bytes] = []
+        self.watches: dict[tuple[Path, bytes], Watch] = {}
+        self.transactions: dict[int, Transaction] = {}

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Payloads of records <-> what they say. One place for the grammar of FORMAT.md section 5.
+
+Y1. Decoding is total for what encoding makes; anything else raises, which is our mistake, since
+    only payloads whose checksum holds get here.
+Knows nothing of positions and of the log. Change with: FORMAT.md, and layout.VERSION."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgpack  # type: ignore[import-untyped]
+from mmh3 import mmh3_x64_128_uintdigest
+
+from app.client import Client
+from app.effects import Cut, Effect, Item, Put, SetItem
+from app.path import Path
+from app.perms import from_wire
+from app.tree import Node
+from app.wire import Request
+
+DIGEST_MASK = 0xFFFFFFFFFFFFFFFF
+
+_pack = msgpack.Packer(autoreset=True).pack
+
+
+class SealMark(NamedTuple):
+    """A sealed commit. `sequence`: of the last record whose changes it holds; `start`: the
+    position from which on the log rebuilds that state; `parent`: oid, empty for the first."""
+
+    time_s: int
+    tree: bytes
+    commit: bytes
+    parent: bytes
+    sequence: int
+    start: int
+
+
+class Step(NamedTuple):
+    """One request that changed something, as read back. An effect is (path, node), (path, None)
+    for a removed subtree, or (key, value) of an item, with a str for the key."""
+
+    conn_id: int
+    domid: int
+    pid: int
+    type: int
+    req_id: int
+    effects: list[tuple[Any, Any]]
+
+
+class Turn(NamedTuple):
+    """Payload of a TURN record. `generation` and `digest` are those after the turn."""
+
+    time_us: int
+    generation: int
+    digest: int
+    steps: list[Step]
+
+
+class Carry(NamedTuple):
+    """Payload of a CARRY record: live state appended again."""
+
+    generation: int
+    digest: int
+    nodes: list[tuple[Path, Node]]
+    items: list[tuple[str, Item]]
+    seal: SealMark | None
+
+
+class Life(NamedTuple):
+    """Payload of a LIFE record: a start of the server, and what its recovery found."""
+
+    time_us: int
+    number: int
+    generation: int
+    digest: int
+    outcome: str
+    damages: list[tuple[int, int, str]]
+
+
+SERVER = Client(0, 0, privileged=True)  # the author of the server's own changes
+START = Request(-1 & 0xFFFF, 0, 0, b"")
+
+
+def node_digest(path: Path, node: Node) -> int:
+    """What a node adds to the state digest (FORMAT.md section 6)."""
+    digest: int = mmh3_x64_128_uintdigest(
+        path + b"\0" + node.perms.wire + b"\0" + node.value, node.ordinal & 0xFFFFFFFF)
+    return digest
+
+
+def item_digest(key: str, value: Item) -> int:
+    """What an item adds to the state digest."""
+    digest: int = mmh3_x64_128_uintdigest(_pack([key, value]), 1)
+    return digest
+
+
+def encode_turn(time_us: int, generation: int, digest: int,
+                steps: list[tuple[Client, Request, list[Effect]]]) -> bytes:
+    """The payload of a TURN record."""
+    packed: bytes = _pack((time_us, generation, digest, [
+        (client.conn_id, client.domid, client.pid, request[0], request[1],
+         [encode_effect(effect) for effect in effects])
+        for client, request, effects in steps]))
+    return packed
+
+
+def encode_effect(effect: Effect) -> tuple[Any, ...] | bytes:
+    """One effect: put (path, value, perms, ordinal), cut path, item (key, value)."""
+    if type(effect) is Put:
+        node = effect.after
+        return effect.path, node.value, node.perms.wire, node.ordinal
+    if type(effect) is Cut:
+        return effect.path
+    assert isinstance(effect, SetItem)
+    return effect.key, effect.after
+
+
+def encode_carry(carry: Carry) -> bytes:
+    """The payload of a CARRY record."""
+    packed: bytes = _pack([carry.generation, carry.digest,
+                           [(path, node.value, node.perms.wire, node.ordinal)
+                            for path, node in carry.nodes], carry.items, carry.seal])
+    return packed
+
+
+def encode_life(life: Life) -> bytes:
+    """The payload of a LIFE record."""
+    packed: bytes = _pack(life)
+    return packed
+
+
+def encode_seal(seal: SealMark) -> bytes:
+    """The payload of a SEAL record."""
+    packed: bytes = _pack(seal)
+    return packed
+
+
+def decode_turn(payload: bytes, position: int) -> Turn:
+    """Read a TURN record; its nodes note `position`."""
+    time_us, generation, digest, steps = _unpack(payload)
+    return Turn(time_us, generation, digest, [
+        Step(conn_id, domid, pid, type_, req_id,
+             [_effect(effect, position) for effect in effects])
+        for conn_id, domid, pid, type_, req_id, effects in steps])
+
+
+def decode_carry(payload: bytes, position: int) -> Carry:
+    """Read a CARRY record; its nodes note `position`."""
+    generation, digest, nodes, items, seal = _unpack(payload)
+    return Carry(generation, digest, [_node(node, position) for node in nodes],
+                 [(key, _item(value)) for key, value in items],
+                 SealMark(*seal) if seal is not None else None)
+
+
+def decode_life(payload: bytes) -> Life:
+    """Read a LIFE record."""
+    life = Life(*_unpack(payload))
+    return life._replace(damages=[(position, size, reason)
+                                  for position, size, reason in life.damages])
+
+
+def decode_seal(payload: bytes) -> SealMark:
+    """Read a SEAL record."""
+    return SealMark(*_unpack(payload))
+
+
+def _unpack(payload: bytes) -> list[Any]:
+    unpacked: list[Any] = msgpack.unpackb(payload)
+    return unpacked
+
+
+def _node(fields: list[Any], position: int) -> tuple[Path, Node]:
+    path, value, wire, ordinal = fields
+    return path, Node(value, from_wire(wire), ordinal, position)
+
+
+def _item(value: Any) -> Item:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _effect(effect: Any, position: int) -> tuple[Any, Any]:
+    if isinstance(effect, bytes):
+        return effect, None
+    if len(effect) == 4:
+        return _node(effect, position)
+    return effect[0], _item(effect[1])

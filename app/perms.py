@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Permission lists and the one decision who may do what.
+
+M1. Entry 0 names the owner, who may do everything whatever its letter; its letter is what anyone
+    not named by a later entry may do. Among the others the first match wins.
+M2. DOMID_ANY matches every domain.
+M3. Lists are interned by their wire form: nodes with equal permissions share one object.
+Knows nothing of nodes. Source: Xen's docs/misc/xenstore.txt, section Permissions."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from app.errors import Einval
+
+DOMID_FIRST_RESERVED = 0x7FF0
+DOMID_SELF = 0x7FF0
+DOMID_ANY = 0x7FF5
+DOMID_MAX = 0xFFFF
+
+
+NONE, READ, WRITE, BOTH = range(4)  # what an entry grants, or a request wants: bits
+LETTERS = b"nrwb"
+_ACCESS = {b"n": NONE, b"r": READ, b"w": WRITE, b"b": BOTH}
+
+
+class Perms:
+    """An immutable permission list. Equal lists are the same object (make them by from_wire)."""
+
+    __slots__ = ("count", "default", "entries", "owner", "wire")
+
+    def __init__(self, wire: bytes, entries: tuple[tuple[int, int], ...]) -> None:
+        self.wire = wire  # b"n0\0r5\0", as GET_PERMS answers
+        self.owner, self.default = entries[0]
+        self.entries = entries[1:]
+        self.count = len(entries)
+
+    def allows(self, domid: int, target: int, want: int) -> bool:
+        """Whether `domid`, acting also for `target` (-1: for none), has all of `want`."""
+        if self.owner == domid or self.owner == target:
+            return True
+        for named, access in self.entries:
+            if named in (domid, target, DOMID_ANY):
+                return access & want == want
+        return self.default & want == want
+
+    def with_owner(self, domid: int) -> Perms:
+        """The same list, owned by `domid`."""
+        letter, rest = self.wire[:1], self.wire[self.wire.index(b"\0"):]
+        return from_wire(b"%b%d%b" % (letter, domid, rest))
+
+    def without(self, domid: int) -> Perms:
+        """The same list without the entries that grant something to `domid`; it stays owner."""
+        kept = self.wire.split(b"\0")[:-1]
+        kept[1:] = [text for text in kept[1:] if int(text[1:]) != domid]
+        return from_wire(b"\0".join(kept) + b"\0")
+
+
+@lru_cache(maxsize=4096)
+def from_wire(wire: bytes) -> Perms:
+    """Parse b"n0\\0r5\\0". Raises Einval for an empty list, unknown letters or bad domids."""
+    if not wire.endswith(b"\0"):
+        raise Einval
+    entries = []
+    for text in wire[:-1].split(b"\0"):
+        access, digits = _ACCESS.get(text[:1]), text[1:]
+        if access is None or not digits.isdigit() or int(digits) > DOMID_MAX:
+            raise Einval
+        entries.append((int(digits), access))
+    canonical = b"".join(b"%b%d\0" % (LETTERS[access:access + 1], domid)
+                         for domid, access in entries)
+    if canonical != wire:
+        return from_wire(canonical)
+    return Perms(wire, tuple(entries))

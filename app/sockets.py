@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unix-socket connections: bytes in, packets out, and what a slow reader costs (itself only).
+
+Q1. While bytes are owed to a connection, nothing more is read from it.
+Q2. A connection that lets owed bytes pile up first has equal queued events made one, then is
+    closed. @ events are never dropped alone.
+Knows nothing of requests' meaning and of the turn."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+
+from app import wire
+from app.client import Client
+
+RECEIVE_SIZE = 1 << 16
+COALESCE_PACKETS = 1024
+OWED_BYTES_MAX = 16 << 20
+BACKLOG = 1024
+PATH_MAX = 107
+_CREDENTIALS = struct.Struct("iII")
+_SPECIAL_EVENT = wire.HEADER_SIZE, wire.HEADER_SIZE + 1
+
+
+class SocketError(Exception):
+    """The socket cannot be listened on; the text says why."""
+
+
+class SocketConnection(Client):
+    """One client on the unix socket. `inbox` holds received bytes that are not executed yet."""
+
+    __slots__ = ("coalesce_at", "fd", "inbox", "is_queued", "sock", "unsent")
+
+    def __init__(self, conn_id: int, sock: socket.socket) -> None:
+        pid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED,
+                                                  _CREDENTIALS.size))[0]
+        super().__init__(conn_id, 0, privileged=True, pid=pid)
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.inbox = b""
+        self.unsent = b""
+        self.is_queued = False
+        self.coalesce_at = COALESCE_PACKETS
+
+    def receive(self) -> bool:
+        """Take what has arrived; False if the peer is gone."""
+        try:
+            data = self.sock.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            return False
+        self.inbox = self.inbox + data if self.inbox else data
+        return bool(data)
+
+    def publish(self) -> bool:
+        """Send what the outbox holds, as far as the peer takes it; False if the peer is gone.
+
+        Only after the commit point. Dying inside ends the connection, which is all it had."""
+        if self.unsent:
+            return self._hold()
+        outbox = self.outbox
+        data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
+        outbox.clear()
+        return self._send(data)
+
+    def flush(self) -> bool:
+        """Send owed bytes; False if the peer is gone."""
+        data = self.unsent + b"".join(self.outbox)
+        self.outbox.clear()
+        self.coalesce_at = COALESCE_PACKETS
+        return self._send(data)
+
+    def _send(self, data: bytes) -> bool:
+        try:
+            sent = self.sock.send(data, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            sent = 0
+        except ConnectionError:
+            return False
+        self.unsent = data[sent:] if sent < len(data) else b""
+        return True
+
+    def _hold(self) -> bool:
+        if len(self.outbox) < self.coalesce_at:
+            return True
+        self.outbox[:] = coalesce(self.outbox)
+        self.coalesce_at = 2 * len(self.outbox) + COALESCE_PACKETS
+        return len(self.unsent) + sum(map(len, self.outbox)) <= OWED_BYTES_MAX
+
+
+def coalesce(packets: list[bytes]) -> list[bytes]:
+    """The packets without repeated equal watch events, except those of special paths."""
+    kept: list[bytes] = []
+    seen: set[bytes] = set()
+    for packet in packets:
+        is_event = wire.HEADER.unpack_from(packet)[0] == wire.XS_WATCH_EVENT
+        if is_event and packet[slice(*_SPECIAL_EVENT)] != b"@":
+            if packet in seen:
+                continue
+            seen.add(packet)
+        kept.append(packet)
+    return kept
+
+
+class Listener:
+    """The listening socket at `path`, readable by its owner only."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        if len(os.fsencode(path)) > PATH_MAX:
+            raise SocketError(f"{path}: longer than the {PATH_MAX} bytes of a unix socket's path")
+        self._clear_stale()
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        umask = os.umask(0o177)
+        try:
+            self.sock.bind(path)
+        except OSError as error:
+            self.sock.close()
+            raise SocketError(f"{path}: cannot listen: {error.strerror}") from error
+        finally:
+            os.umask(umask)
+        self._inode = os.stat(path).st_ino
+        self.sock.listen(BACKLOG)
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _clear_stale(self) -> None:
+        """Remove the socket of a server that is dead; refuse that of a live one."""
+        try:
+            mode = os.stat(self.path).st_mode
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SocketError(f"{self.path}: {error.strerror}") from error
+        if not stat.S_ISSOCK(mode):
+            raise SocketError(f"{self.path}: there is a file that is no socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(self.path)
+            except ConnectionRefusedError:
+                os.unlink(self.path)
+            except OSError as error:
+                raise SocketError(f"{self.path}: {error.strerror}") from error
+            else:
+                raise SocketError(f"{self.path}: another server listens there")
+
+    def accept(self) -> socket.socket | None:
+        """The next connection, None if there is none. One too many is accepted and closed."""
+        try:
+            sock, _ = self.sock.accept()
+        except BlockingIOError:
+            return None
+        except ConnectionAbortedError:
+            return None
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            os.close(self._spare)
+            self.sock.accept()[0].close()
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            return None
+        sock.setblocking(False)
+        return sock
+
+    def close(self) -> None:
+        """Stop listening, and remove the socket if it is still ours."""
+        self.sock.close()
+        os.close(self._spare)
+        try:
+            if os.stat(self.path).st_ino == self._inode:
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass

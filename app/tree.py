@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flat state: path -> node, path -> child names, owner -> paths.
+
+T1. A node's value, perms and ordinal never change: a change makes a new Node.
+T2. Every node but the root has its parent in the tree, and its name in the parent's Directory.
+T3. Child names stand in order of creation; `ordinal` keeps that order through a replay.
+T4. `generation` is the one counter of ordinals and listings: it only grows, across lives too.
+T5. Every change but adopt() leaves an effect. Admission is asked before anything is touched.
+Knows nothing of clients, permissions' meaning, watches, logs."""
+
+from __future__ import annotations
+
+from app import path as paths
+from app.effects import Cut, Effect, Put
+from app.errors import Enospc
+from app.path import ROOT, Path
+from app.perms import Perms, from_wire
+
+NODE_OVERHEAD = 40  # bytes in the log beyond path, value and perms, at most
+NODE_HEAP = 440  # bytes of the Python heap beyond path and value, measured (docs/ARCHITECTURE.md)
+
+
+class Node:
+    """One node: value, permissions, and the ordinal of its creation.
+
+    `position` is the journal's own note: of the record that holds the node's newest copy."""
+
+    __slots__ = ("ordinal", "perms", "position", "value")
+
+    def __init__(self, value: bytes, perms: Perms, ordinal: int, position: int = -1) -> None:
+        self.value = value
+        self.perms = perms
+        self.ordinal = ordinal
+        self.position = position
+
+
+def node_bytes(path: Path, node: Node) -> int:
+    """An upper bound of what one node takes in the log."""
+    return len(path) + len(node.value) + len(node.perms.wire) + NODE_OVERHEAD
+
+
+class Directory:
+    """The names of a node's children; there is one only where there are children."""
+
+    __slots__ = ("_listing", "generation", "name_bytes", "names")
+
+    def __init__(self) -> None:
+        self.names: dict[bytes, None] = {}
+        self.name_bytes = 0  # with one NUL each
+        self.generation = 0
+        self._listing: bytes | None = None
+
+    def add(self, name: bytes, generation: int) -> None:
+        """Append a name that is not there yet."""
+        self.names[name] = None
+        self.name_bytes += len(name) + 1
+        self.generation = generation
+        self._listing = None
+
+    def discard(self, name: bytes, generation: int) -> None:
+        """Take a name away."""
+        del self.names[name]
+        self.name_bytes -= len(name) + 1
+        self.generation = generation
+        self._listing = None
+
+    def listing(self) -> bytes:
+        """All names, each with its NUL; kept until the next change."""
+        if self._listing is None:
+            self._listing = b"\0".join(self.names) + b"\0"
+        return self._listing
+
+
+class Space:
+    """Admission: what may be live at most. Three limits in bytes."""
+
+    def __init__(self, log_bytes: int, heap_bytes: int, step_bytes: int) -> None:
+        self.log_bytes = log_bytes  # of live data in the log
+        self.heap_bytes = heap_bytes  # of the process for nodes
+        self.step_bytes = step_bytes  # of one request's or transaction's effects
+        self.items_bytes = 0  # what the items take of log_bytes
+
+
+class Tree:
+    """The committed tree. `effects` collects what the current step changes."""
+
+    def __init__(self, space: Space, effects: list[Effect]) -> None:
+        self.nodes: dict[Path, Node] = {}
+        self.dirs: dict[Path, Directory] = {}
+        self.owned: dict[int, set[Path]] = {}
+        self.owned_bytes: dict[int, int] = {}
+        self.bytes = 0  # upper bound of all nodes in the log
+        self.generation = 0
+        self.changes = 0  # counts changes of this life; transactions compare it
+        self.space = space
+        self.effects = effects
+
+    # -- reading
+
+    def get(self, path: Path) -> Node | None:
+        """The node, or None."""
+        return self.nodes.get(path)
+
+    def listing(self, path: Path) -> bytes:
+        """The names of the children, each with its NUL, in order of creation."""
+        directory = self.dirs.get(path)
+        return directory.listing() if directory is not None else b""
+
+    def name_bytes(self, path: Path) -> int:
+        """len(listing(path)) without making it."""
+        directory = self.dirs.get(path)
+        return directory.name_bytes if directory is not None else 0
+
+    def listing_generation(self, path: Path) -> int:
+        """A number that is another one whenever the listing has changed."""
+        directory = self.dirs.get(path)
+        return directory.generation if directory is not None else self.nodes[path].ordinal
+
+    def owned_count(self, domid: int) -> int:
+        """How many nodes `domid` owns."""
+        return len(self.owned.get(domid, ()))
+
+    def owned_size(self, domid: int) -> int:
+        """The bytes of the nodes that `domid` owns."""
+        return self.owned_bytes.get(domid, 0)
+
+    def subtree(self, path: Path) -> list[Path]:
+        """`path` and all below it: children before parents, siblings in order of creation."""
+        found, stack = [], [path]
+        dirs = self.dirs
+        while stack:
+            one = stack.pop()
+            found.append(one)
+            directory = dirs.get(one)
+            if directory is not None:
+                prefix = b"/" if one == b"/" else one + b"/"
+                stack += [Path(prefix + name) for name in directory.names]
+        found.reverse()
+        return found
+
+    # -- changing
+
+    def next_ordinal(self) -> int:
+        """A new ordinal."""
+        self.generation += 1
+        return self.generation
+
+    def admit(self, growth: int, nodes: int = 0) -> None:
+        """Raise Enospc if `growth` more bytes in `nodes` more nodes could not be held."""
+        if growth <= 0:
+            return
+        after = self.bytes + self.space.items_bytes + growth
+        heap = after + (len(self.nodes) + nodes) * NODE_HEAP
+        if after > self.space.log_bytes or heap > self.space.heap_bytes:
+            raise Enospc
+        if growth > self.space.step_bytes:
+            raise Enospc
+
+    def replace(self, path: Path, before: Node, after: Node, fires: bool = True) -> None:
+        """Give an existing node a new value or new perms. The caller has called admit()."""
+        self.nodes[path] = after
+        self.changes += 1
+        if after.perms is before.perms:
+            growth = len(after.value) - len(before.value)
+            if growth:
+                self.bytes += growth
+                self.owned_bytes[after.perms.owner] += growth
+        else:
+            self._disown(path, before)
+            self._own(path, after)
+            self.bytes += node_bytes(path, after) - node_bytes(path, before)
+        self.effects.append(Put(path, before, after, fires))
+
+    def create(self, path: Path, after: Node, fires: bool = True) -> None:
+        """Add a node whose parent is there. The caller has called admit()."""
+        self._link(path, self.next_ordinal())
+        self._add(path, after)
+        self.changes += 1
+        self.effects.append(Put(path, None, after, fires))
+
+    def cut(self, path: Path, fires: bool = True) -> None:
+        """Remove a node other than the root, and all below it."""
+        nodes, dirs = self.nodes, self.dirs
+        removed = [(one, nodes.pop(one)) for one in self.subtree(path)]
+        for one, node in removed:
+            dirs.pop(one, None)
+            self._disown(one, node)
+            self.bytes -= node_bytes(one, node)
+        parent = paths.parent(path)
+        directory = dirs[parent]
+        directory.discard(paths.name(path), self.next_ordinal())
+        if not directory.names:
+            del dirs[parent]
+        self.changes += 1
+        self.effects.append(Cut(path, removed, fires))
+
+    def adopt(self, nodes: dict[Path, Node]) -> None:
+        """Start from the nodes of a replay, in which every node but the root has its parent:
+        build directories and owners, in order of creation."""
+        assert not self.nodes, "the tree is in use"
+        # A listing that an earlier life showed had a smaller number than any from now on.
+        self.generation += 1
+        for path, node in sorted(nodes.items(), key=_ordinal):
+            if path != ROOT:
+                self._link(path, self.generation)
+            self._add(path, node)
+
+    def _link(self, path: Path, generation: int) -> None:
+        slash = path.rfind(b"/")
+        parent = Path(path[:slash] or b"/")
+        directory = self.dirs.get(parent)
+        if directory is None:
+            directory = self.dirs[parent] = Directory()
+        directory.add(path[slash + 1:], generation)
+
+    def _add(self, path: Path, node: Node) -> None:
+        self.nodes[path] = node
+        self.bytes += node_bytes(path, node)
+        self._own(path, node)
+
+    def _own(self, path: Path, node: Node) -> None:
+        owner = node.perms.owner
+        owned = self.owned.get(owner)
+        if owned is None:
+            owned = self.owned[owner] = set()
+            self.owned_bytes[owner] = 0
+        owned.add(path)
+        self.owned_bytes[owner] += node_bytes(path, node)
+
+    def _disown(self, path: Path, node: Node) -> None:
+        owner = node.perms.owner
+        owned = self.owned[owner]
+        owned.discard(path)
+        self.owned_bytes[owner] -= node_bytes(path, node)
+        if not owned:
+            del self.owned[owner], self.owned_bytes[owner]
+
+    def check(self) -> str | None:
+        """Compare every index with the nodes; None, or the first difference. O(nodes)."""
+        owned: dict[int, set[Path]] = {}
+        total = names = 0
+        for path, node in self.nodes.items():
+            owned.setdefault(node.perms.owner, set()).add(path)
+            total += node_bytes(path, node)
+            if path != ROOT:
+                directory = self.dirs.get(paths.parent(path))
+                if directory is None or paths.name(path) not in directory.names:
+                    return f"{path.decode()} is not listed in its parent"
+        for path, directory in self.dirs.items():
+            names += len(directory.names)
+            if path not in self.nodes or not directory.names:
+                return f"{path.decode()} has a directory and should not"
+            if directory.name_bytes != sum(len(name) + 1 for name in directory.names):
+                return f"{path.decode()} has a wrong name size"
+        if names != len(self.nodes) - 1:
+            return f"{names} names for {len(self.nodes)} nodes"
+        if owned != self.owned or total != self.bytes:
+            return "owners or sizes are wrong"
+        for domid, owned_paths in owned.items():
+            if self.owned_bytes[domid] != sum(node_bytes(one, self.nodes[one])
+                                              for one in owned_paths):
+                return f"domain {domid} owns another number of bytes"
+        return None
+
+    # -- only a transaction's view does these
+
+    def touch(self, path: Path) -> None:
+        """Nothing: the committed tree needs no read set."""
+
+    def observe(self, fact: bytes) -> None:
+        """Nothing."""
+
+    def poison(self) -> None:
+        """Nothing: a failed request leaves no trace here."""
+
+
+def _ordinal(pair: tuple[Path, Node]) -> int:
+    return pair[1].ordinal
+
+
+def root_node() -> Node:
+    """The root of an empty tree."""
+    return Node(b"", from_wire(b"n0\0"), 0)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command per file. Read-only unless the name says otherwise."""
