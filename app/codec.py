@@ -138,7 +138,7 @@ def encode_seal(seal: SealMark) -> bytes:
 
 def decode_turn(payload: bytes, position: int) -> Turn:
     """Read a TURN record; its nodes note `position`."""
-    time_us, generation, digest, steps = _unpack(payload)
+    time_us, generation, digest, steps = unpack(payload)
     return Turn(time_us, generation, digest, [
         Step(conn_id, domid, pid, type_, req_id,
              [_effect(effect, position) for effect in effects])
@@ -147,25 +147,26 @@ def decode_turn(payload: bytes, position: int) -> Turn:
 
 def decode_carry(payload: bytes, position: int) -> Carry:
     """Read a CARRY record; its nodes note `position`."""
-    generation, digest, nodes, items, seal = _unpack(payload)
+    generation, digest, nodes, items, seal = unpack(payload)
     return Carry(generation, digest, [_node(node, position) for node in nodes],
-                 [(key, _item(value)) for key, value in items],
+                 [(key, item(value)) for key, value in items],
                  SealMark(*seal) if seal is not None else None)
 
 
 def decode_life(payload: bytes) -> Life:
     """Read a LIFE record."""
-    life = Life(*_unpack(payload))
+    life = Life(*unpack(payload))
     return life._replace(damages=[(position, size, reason)
                                   for position, size, reason in life.damages])
 
 
 def decode_seal(payload: bytes) -> SealMark:
     """Read a SEAL record."""
-    return SealMark(*_unpack(payload))
+    return SealMark(*unpack(payload))
 
 
-def _unpack(payload: bytes) -> list[Any]:
+def unpack(payload: bytes) -> list[Any]:
+    """A payload's fields, as FORMAT.md names them."""
     unpacked: list[Any] = msgpack.unpackb(payload)
     return unpacked
 
@@ -175,7 +176,8 @@ def _node(fields: list[Any], position: int) -> tuple[Path, Node]:
     return path, Node(value, from_wire(wire), ordinal, position)
 
 
-def _item(value: Any) -> Item:
+def item(value: Any) -> Item:
+    """An item's value as read back."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -184,4 +186,4 @@ def _effect(effect: Any, position: int) -> tuple[Any, Any]:
         return effect, None
     if len(effect) == 4:
         return _node(effect, position)
-    return effect[0], _item(effect[1])
+    return effect[0], item(effect[1])

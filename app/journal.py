@@ -23,10 +23,10 @@ from app.codec import DIGEST_MASK, Carry, Life, SealMark
 from app.effects import Cut, Effect, Item, Put, SetItem
 from app.path import ROOT, Path
 from app.perms import from_wire
-from app.replay import Replay, Sealed
+from app.replay import UNKNOWN, Replay, Sealed
 from app.seal import Sealer
 from app.store import Store
-from app.tree import Node, Space, node_bytes
+from app.tree import Directory, Node, Space, node_bytes
 from app.wire import Request
 from persist import oid
 from persist.clean import Cleaner
@@ -88,19 +88,18 @@ class Journal:
             self._sealed = replay.sealed
             self._sealed.tree = store.tree
             self._sealed.present_items = store.items.values
-            self._sealer = Sealer(self._sealed, {**dict.fromkeys(store.tree.nodes),
-                                                 **dict.fromkeys(self._sealed.changed())})
+            self._sealer = Sealer(self._sealed, [*store.tree.nodes, *self._sealed.changed()])
         else:
             self._sealer = Sealer(self, store.tree.nodes)
 
     def _count_live(self, found: Recovery) -> None:
         """Tell the cleaner what recovery found live (U3)."""
-        positions = [node.position for node in self._store.tree.nodes.values()
-                     if node.position >= 0]  # mended nodes are in no record yet
+        positions = [node.position for node in self._store.tree.nodes.values()]
         positions += self._item_positions.values()
         if self.last_seal is not None:
             positions.append(self._seal_position)
-        live = Counter(position >> SEGMENT_SHIFT for position in positions)
+        live = Counter([position >> SEGMENT_SHIFT for position in positions])
+        live.pop(-1, None)  # mended nodes are in no record yet
         self._cleaner.live.update(dict.fromkeys(found.segments, 0))
         self._cleaner.live.update(live)
 
@@ -410,17 +409,25 @@ def _compare_digest(replay: Replay) -> str | None:
 def _mend(replay: Replay) -> list[Put]:
     """Make the parents that damage has taken, readable by domain 0 only; none in a whole log."""
     mended: list[Put] = []
-    for path in list(replay.nodes):
-        missing = []
-        while path != ROOT:
-            path = paths.parent(path)
-            if path in replay.nodes:
-                break
-            missing.append(path)
-        for parent in reversed(missing):
+    if all(path in replay.nodes for path in replay.dirs):
+        return mended
+    for path in sorted(replay.dirs, key=len, reverse=True):  # children before parents
+        directory = replay.dirs[path]
+        for name in [name for name, ordinal in directory.names.items() if ordinal == UNKNOWN]:
+            below = paths.child(path, name)
+            if below not in replay.nodes and below not in replay.dirs:
+                del directory.names[name]
+        if not directory.names:
+            del replay.dirs[path]
+            continue
+        while path not in replay.nodes:
             node = Node(b"", from_wire(b"n0\0"), 0)
-            replay.nodes[parent] = node
-            mended.append(Put(parent, None, node, fires=False))
+            replay.nodes[path] = node
+            mended.append(Put(path, None, node, fires=False))
+            if path != ROOT:
+                parent = paths.parent(path)
+                replay.dirs.setdefault(parent, Directory()).names[paths.name(path)] = 0
+                path = parent
     return mended
 
 
@@ -429,4 +436,4 @@ def _restore(store: Store, replay: Replay) -> None:
     store.tree.generation = replay.generation
     for key, value in replay.items.items():
         store.items.restore(key, value)
-    store.tree.adopt(replay.nodes)
+    store.tree.adopt(replay.nodes, replay.dirs)

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from app import codec
 from app import path as paths
-from app.codec import Life, SealMark, Step
+from app.codec import Life, SealMark
 from app.effects import Item
 from app.errors import InvariantError
 from app.path import ROOT, Path
-from app.tree import Node, Tree
+from app.perms import from_wire
+from app.tree import Directory, Node, Tree
 from persist.record import Kind, Record
+
+UNKNOWN = -1  # ordinal of a node that is only known from what is below it
 
 
 class Sealed:
@@ -75,6 +78,7 @@ class Replay:
 
     def __init__(self) -> None:
         self.nodes: dict[Path, Node] = {}
+        self.dirs: dict[Path, Directory] = {}
         self.items: dict[str, Item] = {}
         self.item_positions: dict[str, int] = {}
         self.generation = 0
@@ -84,37 +88,34 @@ class Replay:
         self.acknowledged: set[int] = set()  # positions of damage that a life has reported
         self.sealed: Sealed | None = None
         self.seal_position = -1  # of the record that holds the last seal
-        self._names: dict[Path, set[bytes]] = {}
 
     def apply(self, one: Record) -> None:
         """Take one record in."""
-        kind = one.kind
+        kind, position = one.kind, one.position
         if kind == Kind.TURN:
-            turn = codec.decode_turn(one.payload, one.position)
-            for step in turn.steps:
-                self._apply_step(step, one.position)
-            self.generation, self.digest = turn.generation, turn.digest
-            self.ended_cleanly = False
+            self._apply_turn(one.payload, position)
         elif kind == Kind.CARRY:
-            carry = codec.decode_carry(one.payload, one.position)
+            carry = codec.decode_carry(one.payload, position)
             for path, node in carry.nodes:
-                self._link(path)
+                before = self.nodes.get(path)
+                if before is None or before.ordinal != node.ordinal:
+                    self._begin(path, before, node.ordinal)
                 self.nodes[path] = node
             for key, value in carry.items:
-                self._set_item(key, value, one.position)
+                self.items[key], self.item_positions[key] = value, position
             if carry.seal is not None:
-                self.seal_position = one.position
+                self.seal_position = position
                 if self.sealed is None:
                     self.sealed = Sealed(carry.seal)
             self.generation, self.digest = carry.generation, carry.digest
         elif kind == Kind.LIFE:
             self.life = codec.decode_life(one.payload)
             self.generation, self.digest = self.life.generation, self.life.digest
-            self.acknowledged.update(position for position, _, _ in self.life.damages)
+            self.acknowledged.update(place for place, _, _ in self.life.damages)
             self.ended_cleanly = False
         elif kind == Kind.SEAL:
             self.sealed = Sealed(codec.decode_seal(one.payload))
-            self.seal_position = one.position
+            self.seal_position = position
         elif kind == Kind.END:
             self.ended_cleanly = True
         else:
@@ -122,44 +123,59 @@ class Replay:
 
     def compute_digest(self) -> int:
         """The digest of the collected state, to be compared with `digest`."""
-        total = sum(codec.node_digest(path, node) for path, node in self.nodes.items())
+        node_digest = codec.node_digest
+        total = sum([node_digest(path, node) for path, node in self.nodes.items()])
         total += sum(codec.item_digest(key, value) for key, value in self.items.items())
         return total & codec.DIGEST_MASK
 
-    def _apply_step(self, step: Step, position: int) -> None:
-        sealed = self.sealed
-        for key, value in step.effects:
-            if isinstance(key, str):
-                if sealed is not None:
-                    sealed.note_item(key, self.items.get(key))
-                self._set_item(key, value, position)
-            elif value is None:
-                self._cut(key)
-            else:
-                if sealed is not None:
-                    sealed.note(key, self.nodes.get(key))
-                if key not in self.nodes:
-                    self._link(key)
-                self.nodes[key] = value
+    def _apply_turn(self, payload: bytes, position: int) -> None:
+        """The hot loop of recovery: codec.decode_turn() without its objects."""
+        nodes, sealed = self.nodes, self.sealed
+        _, self.generation, self.digest, steps = codec.unpack(payload)
+        self.ended_cleanly = False
+        for step in steps:
+            for effect in step[-1]:
+                if type(effect) is bytes:
+                    self._cut(Path(effect))
+                elif len(effect) == 4:
+                    path, value, wire, ordinal = effect
+                    before = nodes.get(path)
+                    if sealed is not None:
+                        sealed.note(path, before)
+                    if before is None or before.ordinal != ordinal:
+                        self._begin(path, before, ordinal)
+                    nodes[path] = Node(value, from_wire(wire), ordinal, position)
+                else:
+                    self._set_item(effect[0], codec.item(effect[1]), position)
 
     def _set_item(self, key: str, value: Item, position: int) -> None:
+        if self.sealed is not None:
+            self.sealed.note_item(key, self.items.get(key))
         if value is None:
             self.items.pop(key, None)
             self.item_positions.pop(key, None)
         else:
-            self.items[key] = value
-            self.item_positions[key] = position
+            self.items[key], self.item_positions[key] = value, position
 
-    def _link(self, path: Path) -> None:
-        if path == ROOT:
-            return
-        slash = path.rfind(b"/")
-        parent = Path(path[:slash] or b"/")
-        names = self._names.get(parent)
-        if names is None:
-            self._names[parent] = {path[slash + 1:]}
-        else:
-            names.add(path[slash + 1:])
+    def _begin(self, path: Path, before: Node | None, ordinal: int) -> None:
+        """A node begins. If there is one with another ordinal, it was removed in between, in a
+        record that is lost: what was below it went with it."""
+        if before is not None:
+            self._cut(path)
+        while path != ROOT:
+            slash = path.rfind(b"/")
+            parent = Path(path[:slash] or b"/")
+            directory = self.dirs.get(parent)
+            if directory is not None:
+                directory.names[path[slash + 1:]] = ordinal
+                return
+            directory = self.dirs[parent] = Directory()
+            directory.names[path[slash + 1:]] = ordinal
+            if parent in self.nodes:
+                return
+            # The parent's record may be behind us, or still to come; a removal of what is above
+            # must find its way down to here all the same.
+            path, ordinal = parent, UNKNOWN
 
     def _cut(self, path: Path) -> None:
         stack = [path]
@@ -168,7 +184,12 @@ class Replay:
             node = self.nodes.pop(one, None)
             if self.sealed is not None and node is not None:
                 self.sealed.note(one, node)
-            stack += [paths.child(one, name) for name in self._names.pop(one, ())]
-        names = self._names.get(paths.parent(path))
-        if names is not None:
-            names.discard(paths.name(path))
+            directory = self.dirs.pop(one, None)
+            if directory is not None:
+                stack += [paths.child(one, name) for name in directory.names]
+        parent = paths.parent(path)
+        directory = self.dirs.get(parent)
+        if directory is not None:
+            directory.names.pop(paths.name(path), None)
+            if not directory.names:
+                del self.dirs[parent]

@@ -55,7 +55,7 @@ class Store:
             ordinal = self.tree.next_ordinal()
             node = Node(b"", from_wire(b"n0\0"), ordinal)
             if text == b"/":
-                self.tree.adopt({paths.ROOT: node})
+                self.tree.adopt({paths.ROOT: node}, {})
                 self.effects.append(Put(paths.ROOT, None, node, fires=False))
             else:
                 self.tree.create(paths.parse(text, b""), node, fires=False)

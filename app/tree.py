@@ -40,22 +40,32 @@ def node_bytes(path: Path, node: Node) -> int:
 
 
 class Directory:
-    """The names of a node's children; there is one only where there are children."""
+    """The names of a node's children and their ordinals; there is one only where there are
+    children."""
 
     __slots__ = ("_listing", "generation", "name_bytes", "names")
 
     def __init__(self) -> None:
-        self.names: dict[bytes, None] = {}
+        self.names: dict[bytes, int] = {}
         self.name_bytes = 0  # with one NUL each
         self.generation = 0
         self._listing: bytes | None = None
 
-    def add(self, name: bytes, generation: int) -> None:
+    def add(self, name: bytes, ordinal: int, generation: int) -> None:
         """Append a name that is not there yet."""
-        self.names[name] = None
+        self.names[name] = ordinal
         self.name_bytes += len(name) + 1
         self.generation = generation
         self._listing = None
+
+    def settle(self, generation: int) -> None:
+        """Take names that a replay has added in any order for the whole directory."""
+        names = self.names
+        ordinals = list(names.values())
+        if ordinals != sorted(ordinals):
+            self.names = names = dict(sorted(names.items(), key=_by_ordinal))
+        self.name_bytes = sum(map(len, names)) + len(names)
+        self.generation = generation
 
     def discard(self, name: bytes, generation: int) -> None:
         """Take a name away."""
@@ -173,8 +183,10 @@ class Tree:
 
     def create(self, path: Path, after: Node, fires: bool = True) -> None:
         """Add a node whose parent is there. The caller has called admit()."""
-        self._link(path, self.next_ordinal())
-        self._add(path, after)
+        self._link(path, after.ordinal, self.next_ordinal())
+        self.nodes[path] = after
+        self.bytes += node_bytes(path, after)
+        self._own(path, after)
         self.changes += 1
         self.effects.append(Put(path, None, after, fires))
 
@@ -194,29 +206,34 @@ class Tree:
         self.changes += 1
         self.effects.append(Cut(path, removed, fires))
 
-    def adopt(self, nodes: dict[Path, Node]) -> None:
-        """Start from the nodes of a replay, in which every node but the root has its parent:
-        build directories and owners, in order of creation."""
+    def adopt(self, nodes: dict[Path, Node], dirs: dict[Path, Directory]) -> None:
+        """Start from the nodes and directories of a replay, in which every directory has its
+        node: put names in order, and count what is whose."""
         assert not self.nodes, "the tree is in use"
+        self.nodes, self.dirs = nodes, dirs
         # A listing that an earlier life showed had a smaller number than any from now on.
         self.generation += 1
-        for path, node in sorted(nodes.items(), key=_ordinal):
-            if path != ROOT:
-                self._link(path, self.generation)
-            self._add(path, node)
+        for directory in dirs.values():
+            directory.settle(self.generation)
+        owned, owned_bytes = self.owned, self.owned_bytes
+        for path, node in nodes.items():
+            size = len(path) + len(node.value) + len(node.perms.wire) + NODE_OVERHEAD
+            owner = node.perms.owner
+            if owner in owned:
+                owned[owner].add(path)
+                owned_bytes[owner] += size
+            else:
+                owned[owner] = {path}
+                owned_bytes[owner] = size
+        self.bytes = sum(owned_bytes.values())
 
-    def _link(self, path: Path, generation: int) -> None:
+    def _link(self, path: Path, ordinal: int, generation: int) -> None:
         slash = path.rfind(b"/")
         parent = Path(path[:slash] or b"/")
         directory = self.dirs.get(parent)
         if directory is None:
             directory = self.dirs[parent] = Directory()
-        directory.add(path[slash + 1:], generation)
-
-    def _add(self, path: Path, node: Node) -> None:
-        self.nodes[path] = node
-        self.bytes += node_bytes(path, node)
-        self._own(path, node)
+        directory.add(path[slash + 1:], ordinal, generation)
 
     def _own(self, path: Path, node: Node) -> None:
         owner = node.perms.owner
@@ -244,7 +261,7 @@ class Tree:
             total += node_bytes(path, node)
             if path != ROOT:
                 directory = self.dirs.get(paths.parent(path))
-                if directory is None or paths.name(path) not in directory.names:
+                if directory is None or directory.names.get(paths.name(path)) != node.ordinal:
                     return f"{path.decode()} is not listed in its parent"
         for path, directory in self.dirs.items():
             names += len(directory.names)
@@ -274,8 +291,8 @@ class Tree:
         """Nothing: a failed request leaves no trace here."""
 
 
-def _ordinal(pair: tuple[Path, Node]) -> int:
-    return pair[1].ordinal
+def _by_ordinal(pair: tuple[bytes, int]) -> int:
+    return pair[1]
 
 
 def root_node() -> Node:

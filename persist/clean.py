@@ -25,7 +25,7 @@ from persist.reader import LogReader
 from persist.record import Record
 from persist.recover import SEGMENT_SHIFT, Damage
 
-WINDOW_MIN = 768 << 10
+WINDOW_MIN = 512 << 10
 WINDOW_FACTOR = 3
 CARRY_RATE = 4  # bytes of window looked at per byte appended while the window is too large
 STEP_BYTES = 64 << 10

@@ -79,9 +79,15 @@ class Log:
         self.floor = old.start
 
 
+def first_superblock(region_size: int) -> Superblock:
+    """What a region begins with: an empty log."""
+    return Superblock(region_size, 0, 0, 1)
+
+
 def format_region(medium: Medium) -> LogState:
-    """Make an empty region. Dying halfway leaves one superblock or none: both are readable."""
-    block = Superblock(medium.size, 0, 0, 1)
+    """Make an empty region. Dying halfway leaves a part of the first superblock, which recovery
+    knows for unformatted, or one that is whole, which is enough."""
+    block = first_superblock(medium.size)
     for epoch in (0, 1):
         block = block._replace(epoch=epoch)
         medium.write(layout.SUPERBLOCK_OFFSETS[epoch], record.encode_superblock(block))

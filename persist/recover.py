@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from persist import layout, record
-from persist.log import LogState
+from persist.log import LogState, first_superblock
 from persist.reader import LogReader
 from persist.record import Record, Superblock, TailCell
 from persist.region import Medium, RegionError
@@ -70,7 +70,7 @@ def recover(medium: Medium, apply: Callable[[Record], None]) -> Recovery:
     blocks = [record.decode_superblock(head) for head in heads]
     valid = sorted((block for block in blocks if block is not None), key=lambda one: one.epoch)
     if not valid:
-        if not any(medium.read(0, layout.LOG_OFFSET)):
+        if _is_unformatted(medium.read(0, layout.LOG_OFFSET), medium.size):
             return Recovery(Outcome.FRESH, [], [], None, 0, {})
         _refuse_foreign(heads)
     notes = [f"superblock {index} does not verify" for index, block in enumerate(blocks)
@@ -140,6 +140,13 @@ def replay(reader: LogReader, start: int, start_sequence: int, cell: TailCell | 
             last_segment = segment
         position, sequence, check = one.position + one.size, one.sequence, one.check
     return Tail(position, sequence, check or record.GENESIS, damages, records, segments)
+
+
+def _is_unformatted(head: bytes, region_size: int) -> bool:
+    """Whether format_region() has not begun, or died in the first superblock."""
+    written = record.encode_superblock(first_superblock(region_size))
+    kept = len(head[:layout.SUPERBLOCK_SIZE].rstrip(b"\0"))
+    return head[:kept] == written[:kept] and not any(head[kept:])
 
 
 def _refuse_foreign(heads: list[bytes]) -> None:

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""P1, P3: the real process is killed under load; what was acknowledged is there, exactly.
+
+Method: tests/crash/kill9.py with a small region (so that the log wraps and is carried) and the
+default one. 1,000 kills: `python -m tests.crash.kill9`.
+Cannot show: every moment of a kill; tests/crash/test_every_store.py enumerates those."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crash.kill9 import run
+
+
+@pytest.mark.parametrize(("kills", "region_size", "seed"), [(12, "1M", 1), (8, "64M", 2)])
+def test_kill9_under_load(kills: int, region_size: str, seed: int) -> None:
+    """A few kills, for every run."""
+    operations, under_way = run(kills, 4, seed, region_size, progress=False)
+    print(f"{kills} kills of a {region_size} region: {operations} operations, "
+          f"{under_way} under way")
+    assert operations > 100 and under_way > 0, "the kills met no load"
+
+
+@pytest.mark.slow
+def test_many_kills() -> None:
+    """A share of the thousand."""
+    operations, under_way = run(100, 4, 3, "1M", progress=False)
+    assert operations > 1000 and under_way > 50
