@@ -73,27 +73,37 @@ def serve(options: argparse.Namespace, host: Host, quotas: list[tuple[str, int]]
     region_path = options.region or default_region(socket_path)
     raise_file_limit()
     gc.disable()
-    region = open_region(region_path, size)
+    listener = Listener(socket_path)  # first: clients of the last life wait here for us
     try:
-        began_ns = time.perf_counter_ns()
-        store = Store(space_for(region, heap_limit()), host, console)
-        journal, start = open_journal(region, store, clock_us,
-                                      lambda: keep_damaged(region, console))
-        took_ms = (time.perf_counter_ns() - began_ns) / 1e6
-        listener = Listener(socket_path)
-        server = Server(store, journal, listener, console)
-        for name, value in quotas:
-            store.quotas.put(name, value)
-        server.change(store.take_effects())
-        tell(console, region, start, took_ms)
-        console.reporter = lambda: report(journal)
-        console.info(f"listening on {os.path.abspath(socket_path)}")
-        console.info(f"try: XENSTORED_PATH={os.path.abspath(socket_path)} xenstore-ls -f")
-        gc.collect()
-        gc.freeze()
-        server.run()
+        region = open_region(region_path, size)
+        try:
+            server = recover(region, listener, host, quotas, console)
+            console.info(f"listening on {os.path.abspath(socket_path)}")
+            console.info(f"try: XENSTORED_PATH={os.path.abspath(socket_path)} xenstore-ls -f")
+            server.run()
+        finally:
+            region.close()
     finally:
-        region.close()
+        listener.close()
+
+
+def recover(region: RegionFile, listener: Listener, host: Host, quotas: list[tuple[str, int]],
+            console: Console) -> Server:
+    """From the region's bytes to a server that is ready. Raises RegionError."""
+    began_ns = time.perf_counter_ns()
+    store = Store(space_for(region, heap_limit()), host, console)
+    journal, start = open_journal(region, store, clock_us, lambda: keep_damaged(region, console))
+    took_ms = (time.perf_counter_ns() - began_ns) / 1e6
+    server = Server(store, journal, listener, console)
+    for name, value in quotas:
+        store.quotas.put(name, value)
+    server.change(store.take_effects())
+    tell(console, region, start, took_ms)
+    console.reporter = lambda: report(journal)
+    server.catch_signals()
+    gc.collect()
+    gc.freeze()
+    return server
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

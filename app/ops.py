@@ -89,12 +89,12 @@ def may(client: Client, perms: Perms, want: int) -> bool:
     return client.privileged or perms.allows(client.domid, client.target, want)
 
 
-def missing(client: Client, view: View, path: Path, want: int) -> XsError:
+def missing(client: Client, view: View, path: Path, want: int) -> type[XsError]:
     """The error for a node that is not there (N2)."""
     if client.privileged:
-        return Enoent()
+        return Enoent
     _, ancestor = nearest(view, path)
-    return Enoent() if may(client, ancestor.perms, want) else Eacces()
+    return Enoent if may(client, ancestor.perms, want) else Eacces
 
 
 def nearest(view: View, path: Path) -> tuple[list[Path], Node]:
@@ -233,7 +233,7 @@ def rm(store: Store, client: Client, view: View, payload: bytes) -> bytes:
     node = view.get(path)
     if node is None:
         error = missing(client, view, path, WRITE)
-        if isinstance(error, Enoent) and view.get(paths.parent(path)) is not None:
+        if error is Enoent and view.get(paths.parent(path)) is not None:
             view.observe(b"absent")
             return OK
         raise error

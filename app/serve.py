@@ -61,13 +61,16 @@ class Server:
         self._owes_carrying = False
         self._wakeup: tuple[int, int] | None = None
 
-    def run(self) -> None:
-        """Serve until a signal asks to stop; then end cleanly."""
+    def catch_signals(self) -> None:
+        """Let SIGTERM and SIGINT end the server cleanly, between two turns."""
         self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._poll.register(self._wakeup[0], select.EPOLLIN)
+
+    def run(self) -> None:
+        """Serve until a signal asks to stop; then end cleanly."""
         while not self.is_stopping:
             self.turn()
         self.end()
@@ -80,14 +83,15 @@ class Server:
         self._listener.close()
         self._poll.close()
 
-    def turn(self, timeout_s: float | None = None) -> None:
-        """One turn. `timeout_s` overrides how long step 1 may wait."""
+    def turn(self, timeout_s: float | None = None) -> bool:
+        """One turn; whether anything came. `timeout_s` overrides how long step 1 may wait."""
         ready = self.wait(timeout_s)
         self.peek(ready)
         steps, clients = self.execute()
         appended = self.append(steps)
         self.publish(clients)
         self.tidy(appended, is_idle=not ready and not clients)
+        return bool(ready or clients)
 
     # -- 1
 

@@ -167,7 +167,9 @@ class Listener:
         return sock
 
     def close(self) -> None:
-        """Stop listening, and remove the socket if it is still ours."""
+        """Stop listening, and remove the socket if it is still ours. Again: nothing."""
+        if self.sock.fileno() < 0:
+            return
         self.sock.close()
         os.close(self._spare)
         try:

@@ -140,9 +140,9 @@ class Store:
             self._limit_transaction(client, tx)
         answer, seen = _run(self, client, op, tx.overlay, request.type, request.payload)
         tx.remember(request.type, request.payload, seen)
-        if isinstance(answer, XsError):
-            raise type(answer)  # not itself: its own frame would hold it, and that is a cycle
-        return answer
+        if isinstance(answer, bytes):
+            return answer
+        raise answer
 
     def _limit_transaction(self, client: Client, tx: Transaction) -> None:
         limit = self.quotas.limit("transaction-nodes", client.domid)
@@ -173,7 +173,7 @@ class Store:
         for told in tx.told:
             answer, seen = _run(self, client, OPS[told.type], overlay, told.type, told.payload)
             if seen != told.answer:
-                raise type(answer) if isinstance(answer, (Enospc, Enomem)) else Eagain
+                raise answer if answer in (Enospc, Enomem) else Eagain
         return overlay
 
     # -- watches
@@ -269,12 +269,14 @@ class Store:
 
 
 def _run(store: Store, client: Client, op: Op, overlay: Overlay, type_: int,
-         payload: bytes) -> tuple[bytes | XsError, bytes]:
-    """One request inside a transaction: its answer, and what of it a commit must find again."""
+         payload: bytes) -> tuple[bytes | type[XsError], bytes]:
+    """One request inside a transaction: its answer, and what of it a commit must find again.
+
+    An error is returned as its type: the exception itself holds frames, and would be a cycle."""
     overlay.observed.clear()
     try:
         answer = op.handler(store, client, overlay, payload)
     except XsError as error:
-        return error, b"!" + error.name
+        return type(error), b"!" + error.name
     told = answer.partition(b"\0")[2] if type_ == wire.XS_DIRECTORY_PART else answer
     return answer, digest_answer(told, overlay.observed)

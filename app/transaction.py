@@ -26,6 +26,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from app import path as paths
+from app.errors import Enospc
 from app.path import Path
 from app.tree import Node, Tree, node_bytes
 
@@ -104,9 +105,14 @@ class Overlay:
         return self.tree.next_ordinal()
 
     def admit(self, growth: int, nodes: int = 0) -> None:
-        """As Tree.admit, on top of what the transaction has grown already."""
+        """As Tree.admit, on top of what the transaction has grown already. A refusal is a failed
+        create: a client that overlooks it must not commit the rest."""
         if growth > 0:
-            self.tree.admit(max(self._growth, 0) + growth, nodes)
+            try:
+                self.tree.admit(max(self._growth, 0) + growth, nodes)
+            except Enospc:
+                self.poison()
+                raise
 
     def replace(self, path: Path, before: Node, after: Node, fires: bool = True) -> None:
         """Give an existing node a new value or new perms."""
