@@ -17,6 +17,14 @@ help: ## list the targets
 run: venv ## run the server in the foreground (ARGS="--help" shows its options)
 	@exec $(RUN) -m app $(ARGS)
 
+.PHONY: demo
+demo: venv ## kill the server in the middle of its work, ten times, and look what is there
+	@mkdir -p run
+	@$(RUN) -m tests.crash.kill9 --kills 10 --region run/demo.region
+	@echo; echo "the log's own account of the last life (tools/xsdump run/demo.region log):"
+	@tools/xsdump run/demo.region log -n 6 | cut -c 1-150
+	@tools/xsdump run/demo.region verify
+
 .PHONY: venv
 venv: $(STAMP) ## make the Python environment
 $(STAMP): pyproject.toml tools/setup.sh

@@ -25,7 +25,7 @@ from persist.region import RegionError, RegionFile, open_region
 EXIT_USAGE = 2
 EXIT_CANNOT_START = 1
 HEAP_UNKNOWN = 1 << 50  # no limit is known
-HEAP_OF_PROCESS = 64 << 20  # what Python and its modules take before the first node
+HEAP_OF_PROCESS = 80 << 20  # what Python and its modules take before the first node
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 EXAMPLES = """examples:

@@ -84,10 +84,11 @@ class Journal:
         self._unsealed = True
         # The sealed state is verified first, then its ids are the base of all later ones.
         self._sealed: Sealed | None = None
-        if replay.sealed is not None and replay.sealed.mark.start >= log.superblock.start:
-            self._sealed = replay.sealed
-            self._sealed.tree = store.tree
-            self._sealed.present_items = store.items.values
+        sealed = replay.sealed
+        if sealed is not None and not sealed.is_given_up and (
+                sealed.mark.start >= log.superblock.start):
+            sealed.tree, sealed.present_items = store.tree, store.items.values
+            self._sealed = sealed
             self._sealer = Sealer(self._sealed, [*store.tree.nodes, *self._sealed.changed()])
         else:
             self._sealer = Sealer(self, store.tree.nodes)
@@ -202,6 +203,9 @@ class Journal:
 
     def idle(self) -> bool:
         """Hash a little, and seal when everything is hashed; True while there is more to do."""
+        if self._sealed is not None and self._sealed.is_given_up:
+            self.verdict = "too much was changed before the last seal could be verified"
+            self._sealed, self._sealer = None, Sealer(self, self._store.tree.nodes)
         if not self._sealer.is_clean:
             self._sealer.step(IDLE_BUDGET)
             if not self._sealer.is_clean:

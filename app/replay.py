@@ -19,6 +19,7 @@ from app.perms import from_wire
 from app.tree import Directory, Node, Tree
 from persist.record import Kind, Record
 
+SEALED_CHANGES_MAX = 20_000  # paths changed since a seal; beyond it the seal is given up
 UNKNOWN = -1  # ordinal of a node that is only known from what is below it
 
 
@@ -30,12 +31,18 @@ class Sealed:
         self._nodes: dict[Path, Node | None] = {}
         self._items: dict[str, Item] = {}
         self._names: dict[Path, set[bytes]] = {}
+        self.is_given_up = False  # more was changed than is worth the memory to remember
         self.tree: Tree | None = None  # the present, set when it is whole
         self.present_items: dict[str, Item] = {}
 
     def note(self, path: Path, before: Node | None) -> None:
         """`path` is about to change; `before` is what it was."""
-        if path not in self._nodes:
+        if path not in self._nodes and not self.is_given_up:
+            if len(self._nodes) >= SEALED_CHANGES_MAX:
+                self.is_given_up = True
+                self._nodes.clear()
+                self._names.clear()
+                return
             self._nodes[path] = before
             if before is not None and path != ROOT:
                 self._names.setdefault(paths.parent(path), set()).add(paths.name(path))

@@ -17,7 +17,7 @@ from app.path import ROOT, Path
 from app.perms import Perms, from_wire
 
 NODE_OVERHEAD = 40  # bytes in the log beyond path, value and perms, at most
-NODE_HEAP = 440  # bytes of the Python heap beyond path and value, measured (docs/ARCHITECTURE.md)
+NODE_HEAP = 520  # bytes of the Python heap beyond path and value, measured (docs/ARCHITECTURE.md)
 
 
 class Node:

@@ -6,7 +6,7 @@ V2. Records behind damage are applied only if their own checksums hold, and the 
     with its position, size and reason.
 V3. The start is where the newer valid superblock says; with both lost, every record that can
     still be found is replayed, and the caller's state digest tells whether that was all.
-Knows nothing of payloads: `apply` does. Change with: log.py, FORMAT.md section 5."""
+Knows nothing of payloads: `apply` does. Change with: log.py, FORMAT.md section 8."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 """kill -9 of the real server process under load, and an exact check of what was acknowledged.
 
   python -m tests.crash.kill9 [--kills 1000] [--clients 4] [--seed N] [--region-size 1M]
+                              [--region FILE]
 
 Each client owns a key space and does what it likes there: writes, transactions of several nodes,
 removals. It remembers the last acknowledged state of its keys, and the request that was under way
@@ -183,15 +184,18 @@ class ServerProcess:
             self._process = None
 
 
-def run(kills: int, clients: int, seed: int, region_size: str, progress: bool) -> tuple[int, int]:
+def run(kills: int, clients: int, seed: int, region_size: str, progress: bool,
+        region: str | None = None) -> tuple[int, int]:
     """Kill `kills` times; returns (operations acknowledged, requests under way at a kill).
+
+    The region is a temporary file, or the new file `region`, which is left there.
 
     Raises AssertionError on the first loss."""
     chance = random.Random(seed)
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     under_way = 0
     with tempfile.TemporaryDirectory(prefix="kill9-", dir=base) as directory:
-        region = os.path.join(directory, "region")
+        region = region or os.path.join(directory, "region")
         server = ServerProcess(directory, ["--region", region, "--region-size", region_size])
         workers = [Client(number, server.socket_path, seed) for number in range(clients)]
         try:
@@ -214,9 +218,10 @@ def run(kills: int, clients: int, seed: int, region_size: str, progress: bool) -
                     assert problem is None, f"seed {seed}, kill {kill}: {problem}"
                 log = server.log_path.read_text()
                 assert "corrupt" not in log and "DAMAGED" not in log, log
-                if progress and kill % 20 == 19:
-                    print(f"{kill + 1} kills, {sum(w.operations for w in workers)} operations, "
-                          f"{under_way} under way", flush=True)
+                if progress and (kill % 20 == 19 or kills <= 20):
+                    print(f"killed {kill + 1} times: {sum(w.operations for w in workers)} "
+                          f"operations acknowledged, all there; {under_way} requests were under "
+                          "way at a kill", flush=True)
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(server.socket_path)
                 probe.sendall(HEADER.pack(wire.XS_CONTROL, 1, 0, 6) + b"check\0")
@@ -238,9 +243,12 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--region-size", default="1M")
+    parser.add_argument("--region", help="a new file for the region, left there at the end")
     options = parser.parse_args()
+    if options.region is not None:
+        Path(options.region).unlink(missing_ok=True)
     operations, under_way = run(options.kills, options.clients, options.seed,
-                                options.region_size, progress=True)
+                                options.region_size, progress=True, region=options.region)
     print(f"{options.kills} kills, {operations} operations acknowledged, {under_way} requests "
           "under way at a kill: nothing lost, nothing half done")
     return 0

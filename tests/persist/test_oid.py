@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 
 import pytest
 
-from app import codec
+from app import codec, replay
 from app import path as paths
 from app.journal import SEAL_AUTHOR, seal_message
 from app.path import ROOT, Path
@@ -159,3 +159,22 @@ def test_a_wrong_seal_is_called_corrupt() -> None:
     after = Life(ArrayMedium(bytes(life.medium.bytes)))
     after.tidy(idle=True)
     assert after.journal.verdict is not None and after.journal.verdict.startswith("CORRUPT")
+
+
+def test_verification_is_given_up_rather_than_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sealed state that is changed faster than it is verified is let go, and said so."""
+    monkeypatch.setattr(replay, "SEALED_CHANGES_MAX", 50)
+    life = Life(ArrayMedium(layout.REGION_SIZE_MIN))
+    for number in range(100):
+        life.turn((11, 0, b"/d/%d\0v" % number))
+    life.tidy(idle=True)
+    after = Life(ArrayMedium(bytes(life.medium.bytes)))
+    for number in range(100):
+        after.turn((11, 0, b"/d/%d\0w" % number))
+    after.tidy(idle=True)
+    assert after.journal.verdict is not None and "too much" in after.journal.verdict
+    mark = after.journal.last_seal
+    assert mark is not None and mark.sequence == after.journal.log.sequence - 1
+    again = Life(ArrayMedium(bytes(after.medium.bytes)))
+    again.tidy(idle=True)
+    assert again.journal.verdict is not None and "verified" in again.journal.verdict
