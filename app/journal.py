@@ -147,18 +147,19 @@ class Journal:
             self._sealed.note(path, before)
 
     def _take_cut(self, effect: Cut) -> None:
-        change = 0
-        sealed, forget = self._sealed, self._sealer.forget
-        for path, node in effect.removed:
-            change += codec.node_digest(path, node)
-            self._died(node.position)
-            if sealed is None:
-                forget(path)
-            else:
-                sealed.note(path, node)
-        self.digest = (self.digest - change) & DIGEST_MASK
-        if sealed is None:
+        removed = effect.removed
+        self.digest = (self.digest - codec.nodes_digest(removed)) & DIGEST_MASK
+        tail = self.log.tail
+        segments = Counter([node.position >> SEGMENT_SHIFT for _, node in removed
+                            if node.position != tail])
+        self._cleaner.died_in(segments)
+        self._born -= len(removed) - segments.total()  # those were made in this very turn
+        if self._sealed is None:
+            self._sealer.forget(removed)
             self._sealer.mark(effect.path)
+        else:
+            for path, node in removed:
+                self._sealed.note(path, node)
 
     def _take_item(self, effect: SetItem) -> None:
         key, change = effect.key, 0
@@ -194,7 +195,8 @@ class Journal:
 
     def after_turn(self, appended: int) -> bool:
         """Carry a share in proportion to what the turn appended; True while more is due."""
-        return self._cleaner.pay(appended)
+        is_forgetting = self._sealer.forget_some()
+        return self._cleaner.pay(appended) or is_forgetting
 
     def take_lost(self) -> list[Damage]:
         """Damage that the cleaner met in records of this life; all of it was carried on."""

@@ -130,8 +130,7 @@ class Replay:
 
     def compute_digest(self) -> int:
         """The digest of the collected state, to be compared with `digest`."""
-        node_digest = codec.node_digest
-        total = sum([node_digest(path, node) for path, node in self.nodes.items()])
+        total = codec.nodes_digest(self.nodes.items())
         total += sum(codec.item_digest(key, value) for key, value in self.items.items())
         return total & codec.DIGEST_MASK
 

@@ -25,6 +25,7 @@ from persist import oid
 from persist.oid import BLOB_MODE, TREE_MODE, Entry
 
 NAME_MAX = 255  # longer names cannot be checked out: they get a stand-in
+_FORGET_SLICE = 2000  # removed nodes worked off per turn
 _SLICE = 1000  # children of a large directory handled between two looks at the clock
 
 
@@ -49,6 +50,7 @@ class Sealer:
         self.oids: dict[Path, bytes] = {}
         self._unmarked = list(everything)
         self._dirty: list[set[Path]] = [set()]
+        self._gone: list[list[tuple[Path, Node]]] = []
         self._slices: Iterator[None] | None = None
         self._sliced: Path | None = None
 
@@ -71,9 +73,24 @@ class Sealer:
                 return
             path = paths.parent(path)
 
-    def forget(self, path: Path) -> None:
-        """`path` is gone; its parent is marked by whoever removed it."""
-        self.oids.pop(path, None)
+    def forget(self, removed: list[tuple[Path, Node]]) -> None:
+        """These nodes are gone; what was above them is marked by whoever removed them. The list
+        becomes ours: it is worked off, and its nodes are freed, a little per turn."""
+        self._gone.append(removed)
+
+    def forget_some(self) -> bool:
+        """Work off a little of what is gone; True while there is more."""
+        budget = _FORGET_SLICE
+        while self._gone and budget > 0:
+            removed = self._gone[-1]
+            for path, _ in removed[-budget:]:
+                if self.view.node(path) is None:  # it may have been made anew since
+                    self.oids.pop(path, None)
+            budget -= len(removed)
+            del removed[-_FORGET_SLICE:]
+            if not removed:
+                self._gone.pop()
+        return bool(self._gone)
 
     def step(self, budget: int) -> None:
         """Do about `budget` nodes' worth of hashing."""

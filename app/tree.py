@@ -192,12 +192,18 @@ class Tree:
 
     def cut(self, path: Path, fires: bool = True) -> None:
         """Remove a node other than the root, and all below it."""
-        nodes, dirs = self.nodes, self.dirs
-        removed = [(one, nodes.pop(one)) for one in self.subtree(path)]
-        for one, node in removed:
-            dirs.pop(one, None)
-            self._disown(one, node)
-            self.bytes -= node_bytes(one, node)
+        dirs = self.dirs
+        found, stack = [], [path]
+        while stack:  # as subtree(), but emptying dirs on the way
+            one = stack.pop()
+            found.append(one)
+            directory = dirs.pop(one, None)
+            if directory is not None:
+                prefix = one + b"/"
+                stack += [Path(prefix + name) for name in directory.names]
+        found.reverse()
+        removed = [(one, self.nodes.pop(one)) for one in found]
+        self._disown_all(removed)
         parent = paths.parent(path)
         directory = dirs[parent]
         directory.discard(paths.name(path), self.next_ordinal())
@@ -243,6 +249,20 @@ class Tree:
             self.owned_bytes[owner] = 0
         owned.add(path)
         self.owned_bytes[owner] += node_bytes(path, node)
+
+    def _disown_all(self, removed: list[tuple[Path, Node]]) -> None:
+        """Take removed nodes out of all accounts. In whole lists: a removal may be large."""
+        owners = {node.perms.owner for _, node in removed}
+        for owner in owners:
+            own = removed if len(owners) == 1 else [
+                pair for pair in removed if pair[1].perms.owner == owner]
+            size = NODE_OVERHEAD * len(own) + sum([
+                len(path) + len(node.value) + len(node.perms.wire) for path, node in own])
+            self.bytes -= size
+            self.owned_bytes[owner] -= size
+            self.owned[owner].difference_update([path for path, _ in own])
+            if not self.owned[owner]:
+                del self.owned[owner], self.owned_bytes[owner]
 
     def _disown(self, path: Path, node: Node) -> None:
         owner = node.perms.owner

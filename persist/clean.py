@@ -93,6 +93,12 @@ class Cleaner:
         left = self.live[segment] = self.live[segment] - 1
         assert left >= 0, hex(position)
 
+    def died_in(self, segments: dict[int, int]) -> None:
+        """As died(), for many: segment -> how many."""
+        for segment, count in segments.items():
+            self.live[segment] -= count
+            assert self.live[segment] >= 0, segment
+
     def pay(self, appended: int) -> bool:
         """Do a turn's share after it appended `appended` bytes; True while there is more to do."""
         self._debt += CARRY_RATE * appended
