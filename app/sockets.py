@@ -2,8 +2,7 @@
 """Unix-socket connections: bytes in, packets out, and what a slow reader costs (itself only).
 
 Q1. While bytes are owed to a connection, nothing more is read from it.
-Q2. A connection that lets owed bytes pile up first has equal queued events made one, then is
-    closed. @ events are never dropped alone.
+Q2. A connection that lets more than OWED_BYTES_MAX pile up is closed.
 Knows nothing of requests' meaning and of the turn."""
 
 from __future__ import annotations
@@ -14,16 +13,14 @@ import socket
 import stat
 import struct
 
-from app import wire
 from app.client import Client
 
 RECEIVE_SIZE = 1 << 16
-COALESCE_PACKETS = 1024
+HELD_PACKETS = 1024  # how many packets are queued behind owed bytes between two looks at Q2
 OWED_BYTES_MAX = 16 << 20
 BACKLOG = 1024
 PATH_MAX = 107
 _CREDENTIALS = struct.Struct("iII")
-_SPECIAL_EVENT = wire.HEADER_SIZE, wire.HEADER_SIZE + 1
 
 
 class SocketError(Exception):
@@ -33,7 +30,7 @@ class SocketError(Exception):
 class SocketConnection(Client):
     """One client on the unix socket. `inbox` holds received bytes that are not executed yet."""
 
-    __slots__ = ("coalesce_at", "fd", "inbox", "is_queued", "sock", "unsent")
+    __slots__ = ("fd", "held_check", "inbox", "is_queued", "sock", "unsent")
 
     def __init__(self, conn_id: int, sock: socket.socket) -> None:
         pid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED,
@@ -44,7 +41,7 @@ class SocketConnection(Client):
         self.inbox = b""
         self.unsent = b""
         self.is_queued = False
-        self.coalesce_at = COALESCE_PACKETS
+        self.held_check = HELD_PACKETS  # packets in the outbox at the next look at Q2
 
     def receive(self) -> bool:
         """Take what has arrived; False if the peer is gone."""
@@ -62,18 +59,16 @@ class SocketConnection(Client):
 
         Only after the commit point. Dying inside ends the connection, which is all it had."""
         if self.unsent:
-            return self._hold()
-        outbox = self.outbox
-        data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
-        outbox.clear()
-        return self._send(data)
+            if len(self.outbox) < self.held_check:
+                return True
+            self.held_check = len(self.outbox) + HELD_PACKETS
+            return len(self.unsent) + sum(map(len, self.outbox)) <= OWED_BYTES_MAX
+        return self._send(self.take_outbox())
 
     def flush(self) -> bool:
         """Send owed bytes; False if the peer is gone."""
-        data = self.unsent + b"".join(self.outbox)
-        self.outbox.clear()
-        self.coalesce_at = COALESCE_PACKETS
-        return self._send(data)
+        self.held_check = HELD_PACKETS
+        return self._send(self.unsent + self.take_outbox())
 
     def _send(self, data: bytes) -> bool:
         try:
@@ -84,27 +79,6 @@ class SocketConnection(Client):
             return False
         self.unsent = data[sent:] if sent < len(data) else b""
         return True
-
-    def _hold(self) -> bool:
-        if len(self.outbox) < self.coalesce_at:
-            return True
-        self.outbox[:] = coalesce(self.outbox)
-        self.coalesce_at = 2 * len(self.outbox) + COALESCE_PACKETS
-        return len(self.unsent) + sum(map(len, self.outbox)) <= OWED_BYTES_MAX
-
-
-def coalesce(packets: list[bytes]) -> list[bytes]:
-    """The packets without repeated equal watch events, except those of special paths."""
-    kept: list[bytes] = []
-    seen: set[bytes] = set()
-    for packet in packets:
-        is_event = wire.HEADER.unpack_from(packet)[0] == wire.XS_WATCH_EVENT
-        if is_event and packet[slice(*_SPECIAL_EVENT)] != b"@":
-            if packet in seen:
-                continue
-            seen.add(packet)
-        kept.append(packet)
-    return kept
 
 
 class Listener:

@@ -105,7 +105,7 @@ class Store:
         """Forget a client: its watches and open transactions end with it."""
         self.drop_watches(client)
         client.transactions.clear()
-        client.outbox.clear()
+        client.take_outbox()
         self.clients.discard(client)
         self.heard.discard(client)
 
@@ -195,7 +195,8 @@ class Store:
         if watch is not None:
             packet = watch.event(watch.path)
             if packet is not None:
-                watch.client.outbox.append(packet)
+                # Always, even if an equal one waits: it answers this WATCH.
+                watch.client.queue_event(packet, is_special=True)
 
     def _fire_effect(self, effect: Effect) -> None:
         if isinstance(effect, Put):
@@ -215,8 +216,7 @@ class Store:
             client = watch.client
             if client.privileged or self._may_hear(client, path, before, after, cut):
                 packet = watch.event(path)
-                if packet is not None:
-                    client.outbox.append(packet)
+                if packet is not None and client.queue_event(packet, is_special=False):
                     self.heard.add(client)
 
     def _may_hear(self, client: Client, path: Path, before: Node | None, after: Node | None,

@@ -206,11 +206,13 @@ class Overlay:
         return listing
 
     def _names(self, path: Path) -> list[bytes]:
+        """The names of the children that the transaction can see. One that was listed before, and
+        has gone outside since, is none: the transaction cannot commit, but it may go on."""
         names = dict.fromkeys(self._base_listing(path).split(b"\0")[:-1])
         for name in self._hidden.get(path, ()):
             names.pop(name, None)
         names.update(self._added.get(path, {}))
-        return list(names)
+        return [name for name in names if self._peek(paths.child(path, name)) is not None]
 
     def _subtree(self, path: Path) -> list[Path]:
         found, stack = [], [path]

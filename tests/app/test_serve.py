@@ -19,7 +19,7 @@ from app.host import NoHost
 from app.journal import open_journal, space_for
 from app.serve import REQUESTS_PER_CONNECTION, REQUESTS_PER_TURN, Server
 from app.services import Console
-from app.sockets import OWED_BYTES_MAX, Listener, coalesce
+from app.sockets import OWED_BYTES_MAX, Listener
 from app.store import Store
 from persist import layout
 from tests.crash.world import HEAP, ArrayMedium
@@ -208,7 +208,7 @@ def test_a_client_that_does_not_read_costs_itself(world: World) -> None:
 
 
 def test_watcher_that_does_not_read_is_coalesced_then_closed(world: World) -> None:
-    """Q2: equal events are sent once; different ones without end close the connection."""
+    """K1, Q2: equal events wait once; different ones without end close the connection."""
     watcher, writer = world.connect(), world.connect()
     watcher.send(packet(wire.XS_WATCH, b"/w\0" + b"t" * 2000 + b"\0"))
     world.drain()
@@ -231,14 +231,6 @@ def test_watcher_that_does_not_read_is_coalesced_then_closed(world: World) -> No
     writer.send(READ)
     world.drain()
     assert received(writer), "the writer suffered"
-
-
-def test_coalesce_keeps_what_must_stay() -> None:
-    """Replies, first occurrences and @ events stay, in order."""
-    event, special = wire.event(b"/a", b"t"), wire.event(b"@releaseDomain", b"t")
-    assert event is not None and special is not None
-    packets = [event, OK, special, event, special, OK]
-    assert coalesce(packets) == [event, OK, special, special, OK]
 
 
 def test_disconnect_forgets_watches_and_transactions(world: World) -> None:

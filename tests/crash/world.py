@@ -95,7 +95,7 @@ class Life:
         else:
             self._appended = 0
         published = self.client.outbox[:]
-        self.client.outbox.clear()
+        self.client.take_outbox()
         return published
 
     def tidy(self, idle: bool = False) -> None:
