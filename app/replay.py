@@ -136,7 +136,7 @@ class Replay:
 
     def _apply_turn(self, payload: bytes, position: int) -> None:
         """The hot loop of recovery: codec.decode_turn() without its objects."""
-        nodes, sealed = self.nodes, self.sealed
+        nodes, dirs, sealed = self.nodes, self.dirs, self.sealed
         _, self.generation, self.digest, steps = codec.unpack(payload)
         self.ended_cleanly = False
         for step in steps:
@@ -148,7 +148,14 @@ class Replay:
                     before = nodes.get(path)
                     if sealed is not None:
                         sealed.note(path, before)
-                    if before is None or before.ordinal != ordinal:
+                    if before is None:
+                        slash = path.rfind(b"/")
+                        directory = dirs.get(path[:slash])
+                        if directory is not None:
+                            directory.names[path[slash + 1:]] = ordinal
+                        else:
+                            self._begin(path, None, ordinal)
+                    elif before.ordinal != ordinal:
                         self._begin(path, before, ordinal)
                     nodes[path] = Node(value, from_wire(wire), ordinal, position)
                 else:

@@ -21,6 +21,7 @@ from persist import layout, record
 from persist.log import Log
 from persist.recover import Outcome
 from persist.region import RegionError
+from tests.crash.counts import tell
 from tests.crash.test_every_store import play, workload
 from tests.crash.world import ArrayMedium, Life
 
@@ -55,9 +56,9 @@ def flip(image: bytes, offset: int, state: dict[object, object]) -> str:
 
 
 def run_flips(offsets: range, image: bytes, state: dict[object, object]) -> Counter[str]:
-    """Flip each offset; print and return the table."""
+    """Flip each offset; tell and return the table."""
     table = Counter(flip(image, offset, state) for offset in offsets)
-    print(f"{len(offsets)} bytes flipped: " + ", ".join(
+    tell(f"{len(offsets)} bytes from {offsets.start:#x} flipped: " + ", ".join(
         f"{table[name]} {name}" for name in ("detected", "harmless", "silent")))
     return table
 

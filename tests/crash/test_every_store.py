@@ -18,6 +18,7 @@ from persist import layout
 from persist.reader import LogReader
 from persist.record import Kind
 from persist.recover import Outcome
+from tests.crash.counts import tell
 from tests.crash.world import ArrayMedium, Died, DyingMedium, Life
 
 SECOND_CRASH_EVERY = 11
@@ -128,9 +129,9 @@ def second_crash(image: bytes, expected: dict[object, object]) -> int:
 
 
 def tried(what: str, result: tuple[int, int, int]) -> None:
-    """Print the counts: pytest shows them with -s, and `make test` at its end."""
-    print(f"{what}: {result[0]} crash points, {result[1]} distinct images, "
-          f"{result[2]} crashes during recovery")
+    """Tell the counts at the end of the run."""
+    tell(f"{what}: {result[0]} crash points, {result[1]} distinct images, "
+         f"{result[2]} crashes during recovery")
 
 
 def test_first_turns_of_a_new_region() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.crash.counts import tell
 from tests.crash.kill9 import run
 
 
@@ -16,8 +17,8 @@ from tests.crash.kill9 import run
 def test_kill9_under_load(kills: int, region_size: str, seed: int) -> None:
     """A few kills, for every run."""
     operations, under_way = run(kills, 4, seed, region_size, progress=False)
-    print(f"{kills} kills of a {region_size} region: {operations} operations, "
-          f"{under_way} under way")
+    tell(f"{kills} kills of a {region_size} region: {operations} operations acknowledged, "
+         f"{under_way} under way: nothing lost")
     assert operations > 100 and under_way > 0, "the kills met no load"
 
 
@@ -25,4 +26,6 @@ def test_kill9_under_load(kills: int, region_size: str, seed: int) -> None:
 def test_many_kills() -> None:
     """A share of the thousand."""
     operations, under_way = run(100, 4, 3, "1M", progress=False)
+    tell(f"100 kills of a 1M region: {operations} operations acknowledged, {under_way} under way: "
+         "nothing lost")
     assert operations > 1000 and under_way > 50

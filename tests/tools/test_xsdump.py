@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""xsdump tells the truth about regions: live, left by a crash, damaged, and not ours; never writes.
+
+Method: regions written in process and by the real server; the command's output and exit code."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from persist import layout
+from tests.app.test_main import Daemon
+from tests.crash.world import ArrayMedium, Life
+
+XSDUMP = str(Path(__file__).resolve().parents[2] / "tools" / "xsdump")
+TIMEOUT_S = 30
+
+
+def xsdump(region: Path, *words: str) -> tuple[int, str]:
+    """Run the command; returns exit code and all it said."""
+    done = subprocess.run([XSDUMP, str(region), *words], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S)
+    return done.returncode, done.stdout
+
+
+def left_by_crash(turns: int = 40) -> Life:
+    """A life with seals, removals and items, that just stops."""
+    life = Life(ArrayMedium(layout.REGION_SIZE_MIN))
+    for number in range(turns):
+        life.turn((11, 0, b"/d/%d/k\0value %d" % (number % 9, number)))
+        if number % 10 == 9:
+            life.turn((13, 0, b"/d/3\0"), (14, 0, b"/d\0n0\0r7\0"), (26, 0, b"nodes\x0099\0"))
+            life.tidy(idle=True)
+    return life
+
+
+@pytest.fixture
+def region(tmp_path: Path) -> Iterator[Path]:
+    """A region file as a crash left it; it must be the same after the test."""
+    path = tmp_path / "region"
+    image = bytes(left_by_crash().medium.bytes)
+    path.write_bytes(image)
+    yield path
+    assert path.read_bytes() == image, "xsdump wrote to the region"
+
+
+def test_info(region: Path) -> None:
+    """What there is, and that the digest agrees."""
+    code, text = xsdump(region, "info")
+    assert code == 0
+    assert "outcome         clean, running or crashed" in text
+    assert "agrees" in text and "last seal" in text and "life            1" in text
+
+
+def test_log(region: Path) -> None:
+    """Every record, oldest first; -n takes the last."""
+    code, text = xsdump(region, "log")
+    lines = text.splitlines()
+    sequences = [int(line.split()[0]) for line in lines]
+    assert code == 0 and sequences == list(range(1, len(lines) + 1))
+    assert "LIFE" in lines[0] and "life 1 begins: new" in lines[0]
+    assert any("WRITE" in line and '/d/0/k = "value 0" (n0)' in line for line in lines)
+    assert any("rm /d/3" in line and "[quota.nodes = 99]" in line and "(n0,r7)" in line
+               for line in lines)
+    assert xsdump(region, "log", "-n", "3")[1].splitlines() == lines[-3:]
+
+
+def test_tree(region: Path) -> None:
+    """The state itself, in order of creation."""
+    code, text = xsdump(region, "tree")
+    expected = left_by_crash().store.tree
+    assert code == 0
+    assert len(text.splitlines()) == len(expected.nodes)
+    assert text.splitlines()[0] == '/ = "" (n0)'
+    assert '/d/8/k = "value 35" (n0)' in text.splitlines()
+
+
+def test_verify(region: Path) -> None:
+    """OK, and how many sealed trees that rests on."""
+    code, text = xsdump(region, "verify")
+    assert code == 0 and text.startswith("OK: ") and "4 sealed git trees recomputed" in text
+
+
+@pytest.mark.parametrize("where", ["record", "seal"])
+def test_verify_finds_damage(tmp_path: Path, where: str) -> None:
+    """A flipped byte, or a seal over another tree: DIFFERS, exit code 1, and the place."""
+    life = left_by_crash()
+    if where == "record":
+        position = life.store.tree.nodes[b"/d/5/k"].position  # type: ignore[index]
+        life.medium.bytes[layout.LOG_OFFSET + position + 50] ^= 4
+        expected = f"position {position:#x}"
+    else:
+        mark = life.journal.last_seal
+        assert mark is not None
+        from app import codec
+        life.journal.log.append(4, codec.encode_seal(mark._replace(tree=b"x" * 20)))
+        expected = f"seal at sequence {mark.sequence}"
+    path = tmp_path / "region"
+    path.write_bytes(life.medium.bytes)
+    code, text = xsdump(path, "verify")
+    assert code == 1 and "DIFFERS" in text and expected in text, text
+    assert xsdump(path, "info")[0] == 0
+    assert xsdump(path, "log")[0] == 0
+    assert xsdump(path, "tree")[0] == 0
+
+
+def test_old_history_is_listed(tmp_path: Path) -> None:
+    """Records in front of the replay start are shown as long as they are whole."""
+    life = Life(ArrayMedium(layout.REGION_SIZE_MIN))
+    while life.journal.log.tail < 3 * life.journal.log.size:
+        life.turn((11, 0, b"/loud\0" + b"x" * 2000))
+        life.tidy()
+    path = tmp_path / "region"
+    path.write_bytes(life.medium.bytes)
+    _, text = xsdump(path, "log")
+    first = int(text.split()[0])
+    assert first < life.journal.log.superblock.start_sequence
+    assert int(text.splitlines()[-1].split()[0]) == life.journal.log.sequence
+    assert xsdump(path, "verify")[0] == 0
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"", "too few"), (b"hello", "too few"), (os.urandom(1 << 20), "no magic")])
+def test_what_is_no_region(tmp_path: Path, content: bytes, words: str) -> None:
+    """One line and exit code 3."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    code, text = xsdump(path, "info")
+    assert code == 3 and words in text and len(text.splitlines()) == 1
+    assert xsdump(tmp_path / "missing", "info")[0] == 3
+
+
+def test_wrong_arguments(region: Path) -> None:
+    """Usage errors have exit code 2; --help has examples."""
+    assert xsdump(region, "bananas")[0] == 2
+    assert xsdump(region)[0] == 2
+    done = subprocess.run([XSDUMP, "--help"], capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0 and "examples:" in done.stdout and "exit codes:" in done.stdout
+
+
+def test_live_region(tmp_path: Path) -> None:
+    """Beside a running server: verify says OK under load, and --follow shows what is written."""
+    import socket
+    daemon = Daemon(tmp_path)
+    daemon.wait_until_listening()
+    region = tmp_path / "region"
+    follower = subprocess.Popen([XSDUMP, str(region), "log", "--follow"], stdout=subprocess.PIPE)
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(daemon.socket_path)
+            for number in range(3000):
+                payload = b"/live/%d\0" % (number % 50) + b"%d" % number * 100
+                sock.sendall(b"\x0b\0\0\0" + bytes(8) + len(payload).to_bytes(4, "little")
+                             + payload)
+                sock.recv(100)
+                if number % 1000 == 500:
+                    code, text = xsdump(region, "verify")
+                    assert code == 0, text
+        assert follower.stdout is not None
+        seen = b""
+        while b"29992999" not in seen:
+            assert select.select([follower.stdout], [], [], TIMEOUT_S)[0], "nothing follows"
+            seen += os.read(follower.stdout.fileno(), 1 << 20)
+            seen = seen[-20_000:]
+    finally:
+        follower.terminate()
+        follower.wait()
+        assert follower.stdout is not None
+        follower.stdout.close()
+        daemon.end()
