@@ -157,8 +157,12 @@ def test_across_the_end_of_the_log() -> None:
     medium = ArrayMedium(layout.REGION_SIZE_MIN)
     life = Life(medium)
     log = life.journal.log
+    quiet = 0
     while log.tail < log.size - 20_000:
         play(life, workload(8))
+        for _ in range(6):  # what lies everywhere in the log and must be carried
+            life.turn(write(b"/quiet/%d" % quiet, b"kept %d" % quiet))
+            quiet += 1
     image = bytes(medium.bytes)
     turns = workload(130)
     lap, epoch, position = log.tail // log.size, log.superblock.epoch, log.tail

@@ -168,3 +168,33 @@ def test_work_per_turn_is_in_proportion() -> None:
         life.journal.after_turn(appended)
         largest = max(largest, log.tail - before)
     assert largest <= clean.STEP_BYTES + clean.QUANTUM_BYTES + 4096, largest
+
+
+def test_room_is_made_before_a_turn_where_no_share_was_paid() -> None:
+    """U4: with nothing carried between turns, prepare() alone keeps every turn possible."""
+    life = Life(ArrayMedium(SIZE))
+    for number in range(150):
+        life.turn((wire.XS_WRITE, 0, b"/quiet/%d\0kept" % number))
+    log = life.journal.log
+    while log.tail < 3 * log.size:
+        life.turn((wire.XS_WRITE, 0, b"/loud\0" + b"x" * 3000))
+        assert log.free > 0
+    reopened(life)
+
+
+def test_the_older_superblock_is_enough() -> None:
+    """A2: at any time the newer superblock may be lost; what the older names is still whole."""
+    life = Life(ArrayMedium(layout.LOG_OFFSET + (48 << 10)))
+    log = life.journal.log
+    number = 0
+    while log.tail < 4 * log.size:
+        # Without tidy(): the log is always as full as it may be.
+        life.turn((wire.XS_WRITE, 0, b"/k/%d\0" % (number % 40) + b"v" * (number * 7 % 300)))
+        number += 1
+        if number % 3 == 0:
+            image = bytearray(life.medium.bytes)
+            image[layout.SUPERBLOCK_OFFSETS[log.superblock.epoch & 1] + 30] ^= 1
+            after = Life(ArrayMedium(bytes(image)))
+            assert after.start.outcome is Outcome.CLEAN, after.start
+            assert after.state() == life.state()
+    assert log.superblock.epoch > 10, "the start has not moved"
