@@ -5,16 +5,19 @@ Method: a log is driven by hand to its limits; crashes at each of its stores: te
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from persist import layout
 from persist.log import Log, format_region
-from persist.record import Kind, Record
+from persist.record import Kind, Record, record_size
 from persist.recover import Outcome, recover
 from tests.crash.world import ArrayMedium
 
 SIZE = layout.LOG_OFFSET + (16 << 10)
 PAYLOAD = b"p" * 500
+RECORD_SIZE = record_size(len(PAYLOAD))
 
 
 def new_log() -> Log:
@@ -25,7 +28,7 @@ def new_log() -> Log:
 
 def fill(log: Log) -> None:
     """Append until not another record is free."""
-    while log.free >= 540:
+    while log.free >= RECORD_SIZE:
         log.append(Kind.TURN, PAYLOAD)
 
 
@@ -34,9 +37,9 @@ def test_space_is_free_only_up_to_the_older_start() -> None:
     log = new_log()
     fill(log)
     middle, sequence = log.tail, log.sequence + 1
-    log.move_start(540 * 8, 9)
-    assert log.free < 540, "the start of the older superblock was given away"
-    log.move_start(540 * 16, 17)
+    log.move_start(RECORD_SIZE * 8, 9)
+    assert log.free < RECORD_SIZE, "the start of the older superblock was given away"
+    log.move_start(RECORD_SIZE * 16, 17)
     fill(log)
     assert log.tail > middle
     image = bytearray(log.medium.bytes)  # type: ignore[attr-defined]
@@ -78,6 +81,6 @@ def test_slots_alternate() -> None:
         log.move_start(log.tail, log.sequence + 1)
     cells = [offset for offset in touched if offset in layout.TAIL_CELL_OFFSETS]
     blocks = [offset for offset in touched if offset in layout.SUPERBLOCK_OFFSETS]
-    assert all(one != other for one, other in zip(cells, cells[1:], strict=False))
-    assert all(one != other for one, other in zip(blocks, blocks[1:], strict=False))
+    assert all(one != other for one, other in pairwise(cells))
+    assert all(one != other for one, other in pairwise(blocks))
     assert len(cells) == len(blocks) == 4
