@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store does what a naive model does (tests/model.py), whatever is asked in whatever order by
+two connections of domain 0 and three guests: transactions, watches, permissions, removal of trees,
+relative paths, odd payloads, small quotas, clients that come and go. Method: the same requests on
+both, from Hypothesis, which looks for short sequences, and from seeds, which give long ones with
+many transactions under way; duel.py says what is compared.
+
+A failure prints a sequence that cannot be shortened, and the one command that replays it.
+Cannot show: what the model does not know (its header says it)."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from app import wire
+from tests.app.duel import (
+    DISCONNECT,
+    DOMIDS,
+    NEWEST,
+    OLDEST,
+    OTHERS,
+    Duel,
+    Step,
+    problem_of,
+    shorten,
+)
+from tests.app.world import nul
+
+SEEDS = int(os.environ.get("MODEL_SEEDS", "30"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "400"))
+STEPS_OF_A_SEED = 2500
+
+# Few of everything, so that what one request does matters to the next. Repetition is weight.
+UNKNOWN_TX = 999_999
+WHO = ["d0", "d0", "d0b", "g3", "g2", "g1", "g1"]
+TX = [OLDEST] * 8 + [NEWEST] * 4 + [OTHERS, UNKNOWN_TX] + [0] * 12
+PATHS = [
+    b"/s/a", b"/s/a", b"/s/b", b"/s/a/a", b"/s/a/b", b"/s/b/a", b"/s/a/a/a", b"/s/c",
+    b"/local/domain/1", b"/local/domain/1/a", b"/local/domain/1/a/b", b"a", b"a/a", b"b", b"/a",
+    b"/a/b", b"/", b"/s"]
+ODD_PATHS = [
+    b"/local/domain", b"/local", b"/tool", b"", b"/s/", b"s//a", b"/local/domain/", b"/s.a",
+    b"@releaseDomain", b"@introduceDomain", b"@other", b"/@x", b"/s/\xe9", b"/" + b"a" * 2046,
+    b"/s/" + b"a" * 2045, b"b" * 2047, b"b" * 2048, b"/none/none"]
+VALUES = [b"v", b"v", b"", b"\0x\0", b"v" * 1990, b"v" * 2016, b"w"]
+PERMS = [one.split(b" ") for one in [
+    b"b0", b"n0 b1 r2", b"n0", b"r0", b"n1 b2", b"b1", b"w0", b"n2 r1", b"n0 r32757", b"n7",
+    b"n9", b"n0 r9", b"r0 n1 b1", b"n1 r2 r3 r0", b"n1"]]
+TOKENS = [b"t", b"u", b"", b"t"]
+DEPTHS = [[], [], [b"0"], [b"1"], [b"2"], [b"x"], []]
+LOOKING = [(wire.XS_READ, []), (wire.XS_GET_PERMS, []), (wire.XS_DIRECTORY_PART, [b"0"]),
+           (wire.XS_DIRECTORY_PART, [b"2"]), (wire.XS_READ, []), (wire.XS_DIRECTORY, [])]
+LETTERS = [b"T\0"] * 6 + [b"F\0", b"X\0", b"T", b""] + [b"T\0"] * 6
+ODD_TYPES = [
+    wire.XS_READ, wire.XS_DIRECTORY, wire.XS_GET_PERMS, wire.XS_WATCH, wire.XS_UNWATCH,
+    wire.XS_WRITE, wire.XS_MKDIR, wire.XS_RM, wire.XS_SET_PERMS, wire.XS_DIRECTORY_PART,
+    wire.XS_GET_DOMAIN_PATH, wire.XS_TRANSACTION_START, wire.XS_RESET_WATCHES, 15, 16, 20, 99]
+ODD_ENDS = [b"\0", b"", b"\0\0", b"\0x", b"\0t\0", b"\0n0", b"\0n0\0", b"\0" + b"99\0", b"\0-1\0",
+            b"\0n0\0x1\0", b"\0a\0b\0c\0", b"\0"]
+
+# What both begin with: two homes and a shared directory.
+BEGINNING: list[Step] = [
+    step for path, perms in ((b"/local/domain/1", b"n1"), (b"/local/domain/2", b"n2"),
+                             (b"/s", b"b0"))
+    for step in (("d0", wire.XS_MKDIR, 0, nul(path)),
+                 ("d0", wire.XS_SET_PERMS, 0, nul(path, perms)))]
+
+
+# -- from seeds
+
+
+def random_step(rng: random.Random) -> Step:
+    """One step of a long sequence."""
+    who, tx, path = rng.choice(WHO), rng.choice(TX), rng.choice(PATHS)
+    what = rng.randrange(100)
+    if what < 20:
+        return who, wire.XS_WRITE, tx, nul(path) + rng.choice(VALUES)
+    if what < 28:
+        return who, wire.XS_MKDIR, tx, nul(path)
+    if what < 38:
+        return who, wire.XS_RM, tx, nul(path)
+    if what < 56:
+        kind, more = rng.choice(LOOKING)
+        return who, kind, tx, nul(path, *more)
+    if what < 66:
+        return who, wire.XS_SET_PERMS, tx, nul(path, *rng.choice(PERMS))
+    if what < 73:
+        return who, wire.XS_WATCH, tx, nul(path, rng.choice(TOKENS), *rng.choice(DEPTHS))
+    if what < 75:
+        return who, wire.XS_UNWATCH, tx, nul(path, rng.choice(TOKENS))
+    if what < 84:
+        return who, wire.XS_TRANSACTION_START, 0, b"\0"
+    if what < 92:
+        tx = rng.choice([OLDEST, OLDEST, OLDEST, NEWEST, OTHERS, 0])
+        return who, wire.XS_TRANSACTION_END, tx, rng.choice(LETTERS)
+    if what < 93:
+        return who, wire.XS_RESET_WATCHES, tx, b"\0"
+    if what < 94:
+        return who, DISCONNECT, rng.choice([0, 1]) if who == "g3" else 0, b""
+    return (who, rng.choice(ODD_TYPES), tx,
+            rng.choice([*PATHS, *ODD_PATHS]) + rng.choice(ODD_ENDS))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_long_sequences(seed: int) -> None:
+    """And they are not idle ones: transactions are committed, and conflict."""
+    rng = random.Random(seed)
+    script = BEGINNING + [random_step(rng) for _ in range(STEPS_OF_A_SEED)]
+    duel = Duel()
+    outcomes: Counter[str | bytes] = Counter()
+    try:
+        for step in script:
+            duel.step(*step)
+            if step[1] == wire.XS_TRANSACTION_END and step[2] < 0:
+                outcomes[duel.world.reply.answer] += 1
+    except AssertionError:
+        problem = problem_of(shorten(duel.script))
+        raise AssertionError(f"seed {seed}, shortened: {problem}") from None
+    assert outcomes["OK"] > 20 and outcomes["EAGAIN"] > 3, outcomes
+
+
+# -- from Hypothesis
+
+
+class Machine(RuleBasedStateMachine):
+    """One short sequence. Each rule is one kind of step; some are left out of a sequence."""
+
+    duel: Duel
+
+    @initialize()
+    def begin(self) -> None:
+        """Two homes and a shared directory."""
+        self.duel = Duel()
+        for step in BEGINNING:
+            self.duel.step(*step)
+
+    @rule(who=st.sampled_from(WHO), tx=st.sampled_from(TX), path=st.sampled_from(PATHS),
+          value=st.sampled_from(VALUES))
+    def write(self, who: str, tx: int, path: bytes, value: bytes) -> None:
+        """WRITE."""
+        self.duel.step(who, wire.XS_WRITE, tx, nul(path) + value)
+
+    @rule(who=st.sampled_from(WHO), tx=st.sampled_from(TX), path=st.sampled_from(PATHS),
+          kind=st.sampled_from([wire.XS_MKDIR, wire.XS_RM]))
+    def make_or_remove(self, who: str, tx: int, path: bytes, kind: int) -> None:
+        """MKDIR, RM."""
+        self.duel.step(who, kind, tx, nul(path))
+
+    @rule(who=st.sampled_from(WHO), tx=st.sampled_from(TX), path=st.sampled_from(PATHS),
+          looking=st.sampled_from(LOOKING))
+    def look(self, who: str, tx: int, path: bytes, looking: tuple[int, list[bytes]]) -> None:
+        """READ, DIRECTORY, GET_PERMS, DIRECTORY_PART."""
+        self.duel.step(who, looking[0], tx, nul(path, *looking[1]))
+
+    @rule(who=st.sampled_from(WHO), tx=st.sampled_from(TX), path=st.sampled_from(PATHS),
+          perms=st.sampled_from(PERMS))
+    def set_perms(self, who: str, tx: int, path: bytes, perms: list[bytes]) -> None:
+        """SET_PERMS."""
+        self.duel.step(who, wire.XS_SET_PERMS, tx, nul(path, *perms))
+
+    @rule(who=st.sampled_from(WHO), tx=st.sampled_from(TX), path=st.sampled_from(PATHS),
+          token=st.sampled_from(TOKENS), depth=st.sampled_from(DEPTHS))
+    def watch(self, who: str, tx: int, path: bytes, token: bytes, depth: list[bytes]) -> None:
+        """WATCH."""
+        self.duel.step(who, wire.XS_WATCH, tx, nul(path, token, *depth))
+
+    @rule(who=st.sampled_from(WHO), path=st.sampled_from(PATHS), token=st.sampled_from(TOKENS))
+    def unwatch(self, who: str, path: bytes, token: bytes) -> None:
+        """UNWATCH."""
+        self.duel.step(who, wire.XS_UNWATCH, 0, nul(path, token))
+
+    @rule(who=st.sampled_from(WHO))
+    def start(self, who: str) -> None:
+        """TRANSACTION_START."""
+        self.duel.step(who, wire.XS_TRANSACTION_START, 0, b"\0")
+
+    @rule(who=st.sampled_from(WHO), tx=st.sampled_from([OLDEST, OTHERS, 0, NEWEST, OLDEST]),
+          letter=st.sampled_from(LETTERS))
+    def end(self, who: str, tx: int, letter: bytes) -> None:
+        """TRANSACTION_END."""
+        self.duel.step(who, wire.XS_TRANSACTION_END, tx, letter)
+
+    @rule(who=st.sampled_from(WHO), tx=st.sampled_from(TX), kind=st.sampled_from(ODD_TYPES),
+          path=st.sampled_from([*PATHS, *ODD_PATHS]), end=st.sampled_from(ODD_ENDS))
+    def odd(self, who: str, tx: int, kind: int, path: bytes, end: bytes) -> None:
+        """Any type with a payload that is nearly right, or right and rare."""
+        self.duel.step(who, kind, tx, path + end)
+
+    @rule(who=st.sampled_from(list(DOMIDS)), has_target=st.booleans())
+    def disconnect(self, who: str, has_target: bool) -> None:
+        """The client goes, another one comes in its place; g3's may act for domain 1, too."""
+        self.duel.step(who, DISCONNECT, 1 if has_target and who == "g3" else 0, b"")
+
+
+Machine.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=50)
+TestModel = Machine.TestCase
