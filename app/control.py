@@ -109,20 +109,25 @@ def _settings(store: Store, words: list[str], soft: bool) -> bytes:
     name = SOFT + name if soft else name
     if verb != "set" or name not in DEFAULTS or name.startswith(SOFT) != soft:
         raise Einval
-    if not value.isdigit() or not 1 <= int(value) <= 0xFFFFFFFF:
+    limit = _number(value)
+    if not 1 <= limit <= 0xFFFFFFFF:
         raise Einval
-    store.quotas.put(name, int(value))
+    store.quotas.put(name, limit)
     return OK
 
 
 def _usage(store: Store, word: str) -> bytes:
-    if not word.isdigit():
-        raise Einval
-    domid = int(word)
+    domid = _number(word)
     if not store.is_domain(domid):
         raise Enoent
     return _text(f"Domain {domid}:\n" + "".join(
         f"{name:16}: {value:8}\n" for name, value in store.usage(domid).items()))
+
+
+def _number(word: str) -> int:
+    if not (word.isascii() and word.isdecimal()):
+        raise Einval
+    return int(word)
 
 
 def _text(text: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.errors import Eacces, Ebusy, Einval, Enoent
+from app.errors import Eacces, Ebusy, Einval, Enoent, Eperm
 from app.path import SPECIALS
 from app.perms import DOMID_ANY, DOMID_SELF, Perms, from_wire
 
@@ -47,8 +47,11 @@ def set_special_perms(store: Store, client: Client, name: bytes, perms: Perms) -
     before = special_perms(store, name)
     if not client.privileged and before.owner not in (client.domid, client.target):
         raise Eacces
-    if perms.owner != before.owner and not store.is_domain(perms.owner):
-        raise Enoent
+    if perms.owner != before.owner:
+        if not client.privileged:
+            raise Eperm
+        if not store.is_domain(perms.owner):
+            raise Enoent
     store.items.put("special." + name.decode(), perms.wire)
 
 

@@ -7,8 +7,8 @@ Knows nothing of what the values mean."""
 
 from __future__ import annotations
 
-from app.effects import Effect, Item, SetItem
-from app.tree import Space
+from app.effects import Item, SetItem
+from app.tree import Tree
 
 ITEM_OVERHEAD = 48  # bytes in the log beyond key and value, at most
 
@@ -21,12 +21,11 @@ def item_bytes(key: str, value: Item) -> int:
 
 
 class Items:
-    """Key -> value. `effects` is the list that the current step is written to."""
+    """Key -> value. The tree has the account of the current step: its effects, its changes."""
 
-    def __init__(self, space: Space, effects: list[Effect]) -> None:
+    def __init__(self, tree: Tree) -> None:
         self.values: dict[str, Item] = {}
-        self._space = space
-        self._effects = effects
+        self._tree = tree
 
     def get(self, key: str) -> Item:
         """The value, or None."""
@@ -42,16 +41,17 @@ class Items:
         before = self.values.get(key)
         if before != value:
             self.restore(key, value)
-            self._effects.append(SetItem(key, before, value))
+            self._tree.changes += 1
+            self._tree.effects.append(SetItem(key, before, value))
 
     def restore(self, key: str, value: Item) -> None:
         """Change an item without an effect: for replay."""
         before = self.values.pop(key, None)
         if before is not None:
-            self._space.items_bytes -= item_bytes(key, before)
+            self._tree.space.items_bytes -= item_bytes(key, before)
         if value is not None:
             self.values[key] = value
-            self._space.items_bytes += item_bytes(key, value)
+            self._tree.space.items_bytes += item_bytes(key, value)
 
     def with_prefix(self, prefix: str) -> list[str]:
         """The keys that begin with `prefix`."""

@@ -91,8 +91,8 @@ def may(client: Client, perms: Perms, want: int) -> bool:
 
 def missing(client: Client, view: View, path: Path, want: int) -> type[XsError]:
     """The error for a node that is not there (N2)."""
-    if client.privileged:
-        return Enoent
+    if client.privileged and isinstance(view, Tree):
+        return Enoent  # inside a transaction the ancestor is looked at all the same
     _, ancestor = nearest(view, path)
     return Enoent if may(client, ancestor.perms, want) else Eacces
 
@@ -161,7 +161,7 @@ def get_perms(store: Store, client: Client, view: View, payload: bytes) -> bytes
     """GET_PERMS path: the permission list."""
     if payload.startswith(b"@"):
         (name,) = strings(payload, 1, 1)
-        perms = domain.special_perms(store, name)
+        perms = view.recall(name.decode("latin-1"), domain.special_perms(store, name))
         if not may(client, perms, READ):
             raise Eacces
         return perms.wire
@@ -362,6 +362,8 @@ def transaction_start(store: Store, client: Client, view: View, payload: bytes) 
 
 def transaction_end(store: Store, client: Client, view: View, payload: bytes) -> bytes:
     """TRANSACTION_END T|F without a transaction."""
+    if payload not in (b"T\0", b"F\0"):
+        raise Einval
     raise Enoent
 
 
@@ -432,14 +434,8 @@ def introduce(store: Store, client: Client, view: View, payload: bytes) -> bytes
     raise Enosys
 
 
-def release(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """RELEASE domid. Nobody but domain 0 is introduced without rings."""
-    other_domid(client, payload)
-    raise Enoent
-
-
-def resume(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """RESUME domid. Nobody but domain 0 is introduced without rings."""
+def release_or_resume(store: Store, client: Client, view: View, payload: bytes) -> bytes:
+    """RELEASE domid, RESUME domid. Nobody but domain 0 is introduced without rings."""
     other_domid(client, payload)
     raise Enoent
 
@@ -483,14 +479,14 @@ OPS = {
     wire.XS_TRANSACTION_START: Op(transaction_start, uses_tx=True, privileged=False),
     wire.XS_TRANSACTION_END: Op(transaction_end, uses_tx=True, privileged=False),
     wire.XS_INTRODUCE: Op(introduce, uses_tx=False, privileged=True),
-    wire.XS_RELEASE: Op(release, uses_tx=False, privileged=True),
+    wire.XS_RELEASE: Op(release_or_resume, uses_tx=False, privileged=True),
     wire.XS_GET_DOMAIN_PATH: Op(get_domain_path, uses_tx=False, privileged=False),
     wire.XS_WRITE: Op(write, uses_tx=True, privileged=False),
     wire.XS_MKDIR: Op(mkdir, uses_tx=True, privileged=False),
     wire.XS_RM: Op(rm, uses_tx=True, privileged=False),
     wire.XS_SET_PERMS: Op(set_perms, uses_tx=True, privileged=False),
     wire.XS_IS_DOMAIN_INTRODUCED: Op(is_domain_introduced, uses_tx=False, privileged=True),
-    wire.XS_RESUME: Op(resume, uses_tx=False, privileged=True),
+    wire.XS_RESUME: Op(release_or_resume, uses_tx=False, privileged=True),
     wire.XS_SET_TARGET: Op(set_target, uses_tx=False, privileged=True),
     wire.XS_RESET_WATCHES: Op(reset_watches, uses_tx=False, privileged=False),
     wire.XS_DIRECTORY_PART: Op(directory_part, uses_tx=True, privileged=False),

@@ -36,7 +36,7 @@ class Store:
     def __init__(self, space: Space, host: Host, services: Services) -> None:
         self.effects: list[Effect] = []
         self.tree = Tree(space, self.effects)
-        self.items = Items(space, self.effects)
+        self.items = Items(self.tree)
         self.quotas = Quotas(self.items)
         self.watches = WatchTable()
         self.clients: set[Client] = set()
@@ -120,7 +120,9 @@ class Store:
             self._next_tx_id += 1
             tx_id = self._next_tx_id & TX_ID_MASK
             if tx_id and tx_id not in client.transactions:
-                client.transactions[tx_id] = Transaction(tx_id, self.tree)
+                limit = None if client.privileged else (
+                    self.quotas.limit("transaction-nodes", client.domid))
+                client.transactions[tx_id] = Transaction(tx_id, self.tree, limit)
                 return tx_id
 
     def _handle_in_transaction(self, client: Client, op: Op, request: Request) -> bytes:
@@ -145,10 +147,8 @@ class Store:
         raise answer
 
     def _limit_transaction(self, client: Client, tx: Transaction) -> None:
-        limit = self.quotas.limit("transaction-nodes", client.domid)
+        """Raise Enomem if the transactions have become too large for the domain's memory."""
         try:
-            if len(tx.overlay.touched) >= limit:
-                raise Enospc
             self.check_memory(client, self.tree.owned_size(client.domid))
         except XsError:
             tx.overlay.poison()
@@ -169,7 +169,7 @@ class Store:
         """The conflict rule: run the transaction's requests now; any other answer is EAGAIN.
 
         A quota that has been used up meanwhile is told as such: another try would not help."""
-        overlay = Overlay(self.tree)
+        overlay = Overlay(self.tree, tx.overlay.touch_limit)
         for told in tx.told:
             answer, seen = _run(self, client, OPS[told.type], overlay, told.type, told.payload)
             if seen != told.answer:
@@ -277,6 +277,6 @@ def _run(store: Store, client: Client, op: Op, overlay: Overlay, type_: int,
     try:
         answer = op.handler(store, client, overlay, payload)
     except XsError as error:
-        return type(error), b"!" + error.name
+        return type(error), digest_answer(b"!", error.name, overlay.observed)
     told = answer.partition(b"\0")[2] if type_ == wire.XS_DIRECTORY_PART else answer
-    return answer, digest_answer(told, overlay.observed)
+    return answer, digest_answer(b"=", told, overlay.observed)

@@ -28,6 +28,7 @@ from typing import NamedTuple
 from app import path as paths
 from app.errors import Enospc
 from app.path import Path
+from app.perms import Perms
 from app.tree import Node, Tree, node_bytes
 
 _KEPT_WHOLE = 32  # answers up to this size are kept, longer ones as a digest of 16 bytes
@@ -35,10 +36,15 @@ _ENTRY_COST = 64
 
 
 class Overlay:
-    """What a transaction sees: the tree under its own changes. The same methods as Tree."""
+    """What a transaction sees: the tree under its own changes. The same methods as Tree.
 
-    def __init__(self, tree: Tree) -> None:
+    It may touch `touch_limit` nodes (None: a privileged client, no limit). A guest's view keeps a
+    node's listing from when the node was first seen: a right that is taken away afterwards shows
+    it nothing new."""
+
+    def __init__(self, tree: Tree, touch_limit: int | None) -> None:
         self.tree = tree
+        self.touch_limit = touch_limit
         self.nodes: dict[Path, Node | None] = {}
         # In order of first touch. None: looked at; False: fires normally; True: fires only
         # watches on the path itself (a descendant of what was removed).
@@ -51,6 +57,8 @@ class Overlay:
         self._added: dict[Path, dict[bytes, None]] = {}
         self._hidden: dict[Path, set[bytes]] = {}
         self._generations: dict[Path, int] = {}
+        self._recalled: dict[str, Perms] = {}
+        self._owned_base: dict[int, tuple[int, int]] = {}
         self._owned: dict[int, int] = {}
         self._owned_bytes: dict[int, int] = {}
         self._growth = 0
@@ -58,8 +66,8 @@ class Overlay:
     # -- reading
 
     def get(self, path: Path) -> Node | None:
-        """The node as the transaction sees it."""
-        self.touched.setdefault(path)
+        """The node as the transaction sees it. Raises Enospc beyond the touch limit."""
+        self.touch(path)
         return self._peek(path)
 
     def listing(self, path: Path) -> bytes:
@@ -80,15 +88,23 @@ class Overlay:
 
     def owned_count(self, domid: int) -> int:
         """How many nodes `domid` would own."""
-        return self.tree.owned_count(domid) + self._owned.get(domid, 0)
+        return self._own_base(domid)[0] + self._owned.get(domid, 0)
 
     def owned_size(self, domid: int) -> int:
         """The bytes of the nodes that `domid` would own."""
-        return self.tree.owned_size(domid) + self._owned_bytes.get(domid, 0)
+        return self._own_base(domid)[1] + self._owned_bytes.get(domid, 0)
 
     def touch(self, path: Path) -> None:
-        """Count `path` as accessed."""
-        self.touched.setdefault(path)
+        """Count `path` as accessed. Raises Enospc beyond the limit: the transaction has failed."""
+        if path not in self.touched:
+            if self.touch_limit is not None and len(self.touched) >= self.touch_limit:
+                self.poison()
+                raise Enospc
+            self.touched[path] = None
+
+    def recall(self, key: str, present: Perms) -> Perms:
+        """What is beside the tree, as it was first seen."""
+        return self._recalled.setdefault(key, present)
 
     def observe(self, fact: bytes) -> None:
         """Add a fact to what the transaction was told."""
@@ -132,16 +148,18 @@ class Overlay:
 
     def cut(self, path: Path, fires: bool = True) -> None:
         """Remove a node other than the root, and all below it."""
+        self.touch(paths.parent(path))
         for one in self._subtree(path):
             node = self._peek(one)
             assert node is not None, one
+            self.touch(one)
             self._account(one, node, -1)
             self.nodes[one] = None
             parent, name = paths.parent(one), paths.name(one)
             self._added.get(parent, {}).pop(name, None)
             self._hidden.setdefault(parent, set()).add(name)
             self._generations[parent] = self.next_ordinal()
-            if one != path and self.touched.get(one) is None:
+            if one != path and self.touched[one] is None:
                 self.touched[one] = True
         self._fire(path, fires)
 
@@ -197,6 +215,8 @@ class Overlay:
             return self.nodes[path]
         if path not in self._seen:
             self._seen[path] = self.tree.nodes.get(path)
+            if self.touch_limit is not None:
+                self._base_listing(path)
         return self._seen[path]
 
     def _base_listing(self, path: Path) -> bytes:
@@ -215,13 +235,21 @@ class Overlay:
         return [name for name in names if self._peek(paths.child(path, name)) is not None]
 
     def _subtree(self, path: Path) -> list[Path]:
+        """`path` and all below it that the transaction can see, parents before children."""
         found, stack = [], [path]
         while stack:
             one = stack.pop()
             found.append(one)
-            stack += [paths.child(one, name) for name in self._names(one)]
-        found.reverse()
+            stack += [paths.child(one, name) for name in reversed(self._names(one))]
         return found
+
+    def _own_base(self, domid: int) -> tuple[int, int]:
+        """Count and bytes of a domain's nodes in the tree, when first asked for."""
+        base = self._owned_base.get(domid)
+        if base is None:
+            base = self._owned_base[domid] = (self.tree.owned_count(domid),
+                                              self.tree.owned_size(domid))
+        return base
 
     def _account(self, path: Path, node: Node, sign: int) -> None:
         owner, size = node.perms.owner, node_bytes(path, node)
@@ -231,13 +259,14 @@ class Overlay:
 
     def _fire(self, path: Path, fires: bool) -> None:
         if fires:
+            self.touch(path)
             self.touched[path] = False
         else:
-            self.touched.setdefault(path)
+            self.touch(path)
 
 
 class Told(NamedTuple):
-    """One request of a transaction and what it was told: the reply, or '!' and the error name."""
+    """One request of a transaction and what it was told: see digest_answer()."""
 
     type: int
     payload: bytes
@@ -249,10 +278,10 @@ class Transaction:
 
     __slots__ = ("base_changes", "cost", "overlay", "told", "tx_id")
 
-    def __init__(self, tx_id: int, tree: Tree) -> None:
+    def __init__(self, tx_id: int, tree: Tree, touch_limit: int | None) -> None:
         self.tx_id = tx_id
         self.base_changes = tree.changes
-        self.overlay = Overlay(tree)
+        self.overlay = Overlay(tree, touch_limit)
         self.told: list[Told] = []
         self.cost = 0  # bytes that the transaction counts in its domain's memory quota
 
@@ -262,10 +291,12 @@ class Transaction:
         self.cost += _ENTRY_COST + len(payload) + len(answer)
 
 
-def digest_answer(answer: bytes, observed: list[bytes]) -> bytes:
-    """What is kept of an answer and the facts observed with it."""
+def digest_answer(mark: bytes, answer: bytes, observed: list[bytes]) -> bytes:
+    """What is kept of an answer and the facts observed with it. `mark` tells replies and errors
+    apart."""
     whole = b"\0".join([answer, *observed])
-    return whole if len(whole) <= _KEPT_WHOLE else blake2b(whole, digest_size=16).digest()
+    return mark + (whole if len(whole) <= _KEPT_WHOLE else
+                   blake2b(whole, digest_size=16).digest())
 
 
 def _ordinal(pair: tuple[Path, Node]) -> int:

@@ -108,7 +108,7 @@ class Tree:
         self.owned_bytes: dict[int, int] = {}
         self.bytes = 0  # upper bound of all nodes in the log
         self.generation = 0
-        self.changes = 0  # counts changes of this life; transactions compare it
+        self.changes = 0  # counts changes of this life, of items too; transactions compare it
         self.space = space
         self.effects = effects
 
@@ -304,8 +304,9 @@ class Tree:
 
     # -- only a transaction's view does these
 
-    def touch(self, path: Path) -> None:
-        """Nothing: the committed tree needs no read set."""
+    def recall(self, key: str, present: Perms) -> Perms:
+        """What is beside the tree: the present."""
+        return present
 
     def observe(self, fact: bytes) -> None:
         """Nothing."""

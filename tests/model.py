@@ -33,14 +33,16 @@ RESET_WATCHES, DIRECTORY_PART = 21, 22
 IN_TRANSACTION = {DIRECTORY, READ, GET_PERMS, WRITE, MKDIR, RM, SET_PERMS, DIRECTORY_PART}
 OWN_CHANGES = {WRITE, MKDIR, RM, SET_PERMS}
 ANYBODY = 32757
-SPECIALS = {"@introduceDomain": (("n", 0),), "@releaseDomain": (("n", 0), ("r", ANYBODY))}
-THERE, NOT_THERE = "it was there", "it was not there"  # what RM found
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@"
 
 Perms = tuple[tuple[str, int], ...]
 Tree = dict[str, tuple[bytes, Perms]]
 Answer = bytes | str  # a payload, or an error's name
 Item = tuple[str, ...] | Answer  # one packet: ("/path", "token"), or the reply
+
+SPECIALS: Tree = {"@introduceDomain": (b"", (("n", 0),)),
+                  "@releaseDomain": (b"", (("n", 0), ("r", ANYBODY)))}
+THERE, NOT_THERE = "it was there", "it was not there"  # what RM found
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@"
 
 
 class Refused(Exception):
@@ -88,8 +90,9 @@ class Told(NamedTuple):
 class View:
     """A state of the tree that requests are run on, and what they did to it."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, is_in_transaction: bool = False) -> None:
         self.tree = dict(tree)
+        self.is_in_transaction = is_in_transaction
         self.touched: list[str] = []  # each path once, in order of first touch
         self.fires: dict[str, bool] = {}  # changed path -> whether only its own watches hear
         self.told: list[Told] = []
@@ -151,7 +154,7 @@ def is_within(path: str, above: str) -> bool:
 
 def children(tree: Tree, path: str) -> list[str]:
     """The paths of the children, in order of creation."""
-    return [one for one in tree if one != "/" and parent(one) == path]
+    return [one for one in tree if one[0] != "@" and one != "/" and parent(one) == path]
 
 
 def walk(tree: Tree, path: str) -> Iterator[str]:
@@ -209,9 +212,10 @@ class Model:
     def __init__(self, domains: set[int], quotas: dict[str, int]) -> None:
         self.domains = domains | {0}
         self.quotas = quotas
-        self.tree: Tree = dict.fromkeys(("/", "/tool", "/tool/xenstored"), (b"", (("n", 0),)))
+        # The special nodes are in it, too, by their names, which begin with no '/'.
+        self.tree: Tree = {**dict.fromkeys(("/", "/tool", "/tool/xenstored"), (b"", (("n", 0),))),
+                           **SPECIALS}
         self.states: list[Tree] = [dict(self.tree)]  # all that the tree has been
-        self.specials: dict[str, Perms] = dict(SPECIALS)
         self.callers: dict[str, Caller] = {}
         self.watches: list[Watch] = []  # in order of registration
         self.transactions: dict[str, dict[int, Transaction]] = {}
@@ -229,10 +233,9 @@ class Model:
         self.watches = [one for one in self.watches if one.caller != caller]
 
     def judge(self, who: str, kind: int, tx_id: int, payload: bytes,
-              got: dict[str, list[Item]], is_order_known: bool = True) -> str | None:
+              got: dict[str, list[Item]]) -> str | None:
         """Take a request in, as the server has answered it: `got` holds what each client was
-        sent, in order. None, or what is wrong with it. Without `is_order_known` the events may
-        come to each client in any order, before the reply."""
+        sent, in order. None, or what is wrong with it."""
         caller = self.callers[who]
         (answer,) = [one for one in got[who] if not isinstance(one, tuple)]
         if kind == DIRECTORY_PART and isinstance(answer, bytes):
@@ -258,10 +261,6 @@ class Model:
         expected[who].insert(0 if is_behind else len(expected[who]), answer)
         if kind == DIRECTORY_PART:
             got = {who: [answer]} if got.keys() == {who} and len(got[who]) == 1 else got
-        if not is_order_known:
-            assert got[who][-1] == answer, "an event stands behind its reply"
-            got, expected = ({name: sorted(items, key=repr) for name, items in one.items()}
-                             for one in (got, expected))
         if got != expected:
             return f"sent {got}, and should be {expected}"
         return None
@@ -271,8 +270,6 @@ class Model:
     def _outside(self, caller: Caller, kind: int, payload: bytes,
                  events: list[tuple[Caller, str, str]], answer: Answer) -> list[Answer]:
         if kind in IN_TRANSACTION:
-            if payload.startswith(b"@") and kind in (GET_PERMS, SET_PERMS):
-                return [self._special(caller, kind, payload)]
             view, before = View(self.tree), self.tree
             told = self._run(view, caller, kind, payload)
             self._become(view.tree)
@@ -284,7 +281,7 @@ class Model:
                 raise Refused("ENOSPC")
             return [self._start(caller, answer)]
         if kind == END:
-            raise Refused("ENOENT")
+            raise Refused("ENOENT" if payload in (b"T\0", b"F\0") else "EINVAL")
         if kind == WATCH:
             return [self._watch(caller, payload, events)]
         if kind == UNWATCH:
@@ -337,7 +334,8 @@ class Model:
         """Whether what the request names, or anything above or below it, has been changed by
         others since the transaction began."""
         try:
-            path = self._path(caller, payload.partition(b"\0")[0].decode("latin-1"))
+            path = payload.partition(b"\0")[0].decode("latin-1")
+            path = path if path in SPECIALS else self._path(caller, path)
         except Refused:
             return False
         states = self.states[tx.first_state:]
@@ -378,7 +376,7 @@ class Model:
         """The transaction run alone on each state since its start; the present one comes last."""
         for state in range(tx.first_state, len(self.states)):
             if state not in tx.views:
-                view = tx.views[state] = View(self.states[state])
+                view = tx.views[state] = View(self.states[state], is_in_transaction=True)
                 for kind, payload in tx.asked:
                     view.told.append(self._run(view, caller, kind, payload))
             yield tx.views[state]
@@ -410,6 +408,8 @@ class Model:
                 return self._rm(view, caller, self._only_path(caller, payload))
             if kind == SET_PERMS:
                 return self._set_perms(view, caller, payload)
+            if kind == GET_PERMS and payload.startswith(b"@"):
+                return self._special_perms(view, caller, payload)
             if kind == DIRECTORY_PART:
                 text, offset_text = split(payload, 2, 2)
                 path, offset = self._path(caller, text), number(offset_text, 1 << 32)
@@ -493,7 +493,8 @@ class Model:
             perms = ((perms[0][0], caller.domid), *perms[1:])
         for new in missing:
             view.tree[new] = (value if new == path else b"", perms)
-        owned = [new for new, node in view.tree.items() if node[1][0][1] == caller.domid]
+        owned = [new for new, node in view.tree.items()
+                 if node[1][0][1] == caller.domid and new not in SPECIALS]
         try:
             if self._over(caller, "nodes", len(owned)):
                 raise Refused("ENOSPC")
@@ -522,8 +523,15 @@ class Model:
         perms = parse_perms(texts)
         if self._over(caller, "node-permissions", len(perms)):
             raise Refused("ENOSPC")
-        path = self._path(caller, text)
-        value, before = self._get(view, caller, path, "w")
+        if text.startswith("@"):
+            if view.is_in_transaction:
+                raise Refused("EINVAL")
+            if text not in view.tree:
+                raise Refused("ENOENT")
+            path, (value, before) = text, view.tree[text]
+        else:
+            path = self._path(caller, text)
+            value, before = self._get(view, caller, path, "w")
         if not caller.owns(before):
             raise Refused("EACCES")
         if perms[0][1] != before[0][1]:
@@ -532,31 +540,17 @@ class Model:
             if perms[0][1] not in self.domains:
                 raise Refused("ENOENT")
         self._check_size(view, caller, path, value, perms)
-        view.put(path, value, perms)
+        view.put(path, value, perms, is_silent=text.startswith("@"))
         return Told(b"OK\0")
 
-    def _special(self, caller: Caller, kind: int, payload: bytes) -> Answer:
-        """Permissions of @introduceDomain and @releaseDomain, which are no nodes."""
-        text, *texts = split(payload, 1, 1) if kind == GET_PERMS else split(payload, 2, 4096)
-        perms = parse_perms(texts)
-        if self._over(caller, "node-permissions", len(perms)):
-            raise Refused("ENOSPC")
-        if text not in self.specials:
-            raise Refused("EINVAL" if kind == GET_PERMS else "ENOENT")
-        before = self.specials[text]
-        if kind == GET_PERMS:
-            if not caller.may(before, "r"):
-                raise Refused("EACCES")
-            return perms_bytes(before)
-        if not caller.owns(before):
+    def _special_perms(self, view: View, caller: Caller, payload: bytes) -> Told:
+        """Permissions of @introduceDomain and @releaseDomain, which have nothing else."""
+        (text,) = split(payload, 1, 1)
+        if text not in view.tree:
+            raise Refused("EINVAL")
+        if not caller.may(view.tree[text][1], "r"):
             raise Refused("EACCES")
-        if perms[0][1] != before[0][1]:
-            if not caller.is_privileged:
-                raise Refused("EPERM")
-            if perms[0][1] not in self.domains:
-                raise Refused("ENOENT")
-        self.specials[text] = perms
-        return b"OK\0"
+        return Told(perms_bytes(view.tree[text][1]))
 
     # -- quotas
 

@@ -22,7 +22,7 @@ from app import wire
 from app.client import NO_TARGET
 from app.path import Path
 from tests.app.world import World
-from tests.model import END, Item, Model, perms_bytes
+from tests.model import SPECIALS, Item, Model, perms_bytes
 
 Step = tuple[str, int, int, bytes]
 OLDEST, NEWEST, OTHERS = -1, -2, -3
@@ -30,9 +30,6 @@ QUOTAS = {"nodes": 8, "watches": 4, "transactions": 2, "node-permissions": 3}
 DOMIDS = {"d0": 0, "d0b": 0, "g1": 1, "g2": 2, "g3": 3}
 DISCONNECT = -1  # as a type: the client goes, and another comes in its place, which acts for the
 #                  domain that stands instead of the tx, too (0: for none)
-# The order of a commit's events is that of first touch; which nodes a request touches beside its
-# own differs yet (test_transaction_events.py, xfail): until that is mended they are sorted.
-IS_COMMIT_ORDER_KNOWN = False
 
 
 class Duel:
@@ -55,7 +52,8 @@ class Duel:
                 self._reconnect(who, tx)
             else:
                 tx_id = self._tx_id(who, tx)
-                if not self._is_known_defect(who, kind, tx_id, payload):
+                # Special permissions inside a transaction are rows of test_transaction.py.
+                if not payload.startswith(b"@") or tx_id not in self.model.transactions[who]:
                     self._ask(who, kind, tx_id, payload)
         except Exception as error:
             raise AssertionError(self._explain(error)) from error
@@ -71,14 +69,14 @@ class Duel:
         got: dict[str, list[Item]] = {}
         for name, packets in self.world.packets(who, (kind, payload), tx_id).items():
             got[name] = [self._item(one.kind, one.payload) for one in packets]
-        problem = self.model.judge(who, kind, tx_id, payload, got,
-                                   kind != END or IS_COMMIT_ORDER_KNOWN)
+        problem = self.model.judge(who, kind, tx_id, payload, got)
         assert problem is None, problem
         tree = self.model.tree
-        expected = {path: (value, perms_bytes(perms)) for path, (value, perms) in tree.items()}
+        expected = {path: (value, perms_bytes(perms)) for path, (value, perms) in tree.items()
+                    if path not in SPECIALS}
         assert self.world.tree() == expected, "the trees differ"
         names: dict[str, str] = {}
-        for path in tree:
+        for path in expected:
             above, _, name = path.rpartition("/")
             names[above or "/"] = names.get(above or "/", "") + (name and name + "\0")
         for path, listing in names.items():
@@ -96,15 +94,6 @@ class Duel:
         self.model.connect(who, DOMIDS[who], target or NO_TARGET)
         self.world.store.disconnect(self.world.clients[who])
         self.world.connect(who, DOMIDS[who]).target = target or NO_TARGET
-
-    def _is_known_defect(self, who: str, kind: int, tx_id: int, payload: bytes) -> bool:
-        """Whether an xfail has this already: each line is to be removed together with its own.
-
-        test_transaction.py: END without a transaction and with a bad letter; special permissions
-        inside of one."""
-        path = payload.partition(b"\0")[0]
-        return ((kind == END and tx_id == 0 and payload not in (b"T\0", b"F\0"))
-                or (path.startswith(b"@") and tx_id in self.model.transactions[who]))
 
     def _explain(self, error: Exception) -> str:
         who, kind, tx, payload = self.script[-1]

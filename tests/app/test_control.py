@@ -67,8 +67,6 @@ def test_rows(row: tuple[Any, ...]) -> None:
         assert world.store.items.values == items and not world.services.calls
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError,
-                   reason="str.isdigit() takes the superscripts of latin-1 for digits")
 @pytest.mark.parametrize("words", [("quota", "\xb2"), ("quota", "1\xb9"),
                                    ("quota", "set", "nodes", "\xb3")])
 def test_superscripts_are_no_digits(words: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.effects import Effect, Item, SetItem
 from app.items import Items, item_bytes
-from app.tree import Space
+from app.tree import Space, Tree
 from tests.app.world import WIDE
 
 KEYS = st.sampled_from(["quota.nodes", "quota.5.nodes", "special.@releaseDomain", "next.tx"])
@@ -22,7 +22,7 @@ VALUES: st.SearchStrategy[Item] = st.one_of(
 def test_any_puts(puts: list[tuple[str, Item]]) -> None:
     effects: list[Effect] = []
     space = Space(*WIDE)
-    items = Items(space, effects)
+    items = Items(Tree(space, effects))
     plain: dict[str, Item] = {}
     for key, value in puts:
         before, count = plain.get(key), len(effects)
@@ -45,7 +45,7 @@ def test_any_puts(puts: list[tuple[str, Item]]) -> None:
 
 def test_restoring_leaves_no_effect() -> None:
     effects: list[Effect] = []
-    items = Items(Space(*WIDE), effects)
+    items = Items(Tree(Space(*WIDE), effects))
     items.restore("next.tx", 5)
     assert items.number("next.tx", 0) == 5 and not effects
     items.restore("next.tx", None)
@@ -53,6 +53,6 @@ def test_restoring_leaves_no_effect() -> None:
 
 
 def test_a_number_is_a_number() -> None:
-    items = Items(Space(*WIDE), [])
+    items = Items(Tree(Space(*WIDE), []))
     items.put("quota.nodes", b"junk")
     assert items.number("quota.nodes", 3) == 3

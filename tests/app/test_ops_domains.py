@@ -206,7 +206,6 @@ def test_special_nodes_keep_their_permissions() -> None:
     ])
 
 
-@pytest.mark.xfail(strict=True, reason="domain.set_special_perms lets a guest change the owner")
 def test_a_guest_gives_no_special_node_away() -> None:
     """As with ordinary nodes: only the privileged change an owner (reference 1.3, SET_PERMS)."""
     house().run([

@@ -202,7 +202,6 @@ def test_start_and_end_are_particular() -> None:
     ])
 
 
-@pytest.mark.xfail(strict=True, reason="ops.transaction_end does not look at the letter")
 def test_a_bad_letter_without_a_transaction_is_einval() -> None:
     """C 4.17, measured: the letter is looked at before tx_id 0 is."""
     base().run([("d0", "", "END X", "EINVAL")])
@@ -358,10 +357,9 @@ def test_rm_of_a_directory_with_a_child_that_was_seen_absent() -> None:
     ])
 
 
-# -- what the server does not do yet
+# -- where the conflict rule and the view are easy to get wrong
 
 
-@pytest.mark.xfail(strict=True, reason='a value "!ENOENT" is taken for the error')
 def test_a_value_is_not_an_error() -> None:
     world = base()
     world.put("/a", "!ENOENT")
@@ -372,7 +370,6 @@ def test_a_value_is_not_an_error() -> None:
     ])
 
 
-@pytest.mark.xfail(strict=True, reason="special permissions are read past the overlay")
 def test_reads_of_special_permissions_are_repeatable_and_conflict() -> None:
     base().run([
         ("d0", "", "START", "=t"),
@@ -383,7 +380,6 @@ def test_reads_of_special_permissions_are_repeatable_and_conflict() -> None:
     ])
 
 
-@pytest.mark.xfail(strict=True, reason="what is no change of the tree is not looked at again")
 def test_a_quota_set_meanwhile_counts_at_the_commit() -> None:
     base().run([
         ("g1", "", "START", "=t"), ("g1", "t", "WRITE /p/x 1", "OK"),
@@ -392,7 +388,6 @@ def test_a_quota_set_meanwhile_counts_at_the_commit() -> None:
     ])
 
 
-@pytest.mark.xfail(strict=True, reason="a listing is taken when first asked for, by old rights")
 def test_nothing_new_is_listed_by_a_right_that_was_taken_away() -> None:
     """C 4.17 keeps node and listing together: it answers the old listing, which is empty."""
     world = house()
@@ -404,7 +399,6 @@ def test_nothing_new_is_listed_by_a_right_that_was_taken_away() -> None:
     assert world.ask("g2", "DIRECTORY /pub", "t") in (b"x\0", "EACCES")
 
 
-@pytest.mark.xfail(strict=True, reason="owned_count() adds what is in the tree meanwhile to itself")
 def test_nodes_that_others_made_meanwhile_are_not_counted_twice() -> None:
     """Alone, before or after, it is told OK; ENOMEM instead, clients do not retry."""
     world = base()
