@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import hashlib
 import os
@@ -91,6 +92,7 @@ def recover(region: RegionFile, listener: Listener, host: Host, quotas: list[tup
             console: Console) -> Server:
     """From the region's bytes to a server that is ready. Raises RegionError."""
     began_ns = time.perf_counter_ns()
+    console.protected.add(region.identity())
     store = Store(space_for(region, heap_limit()), host, console)
     journal, start = open_journal(region, store, clock_us, lambda: keep_damaged(region, console))
     took_ms = (time.perf_counter_ns() - began_ns) / 1e6
@@ -151,7 +153,10 @@ def default_socket() -> str:
         return os.environ["XENSTORED_PATH"]
     if os.environ.get("XENSTORED_RUNDIR"):
         return os.path.join(os.environ["XENSTORED_RUNDIR"], "socket")
-    os.makedirs("run", exist_ok=True)
+    try:
+        os.makedirs("run", exist_ok=True)
+    except OSError as error:
+        raise SocketError(f"run: cannot make the directory: {error.strerror}") from error
     return os.path.join("run", "socket")
 
 
@@ -193,11 +198,18 @@ def keep_damaged(region: RegionFile, console: Console) -> None:
     while os.path.exists(kept := f"{region.path}.damaged-{number}"):
         number += 1
     try:
-        shutil.copyfile(region.path, kept)
+        with open(region.path, "rb") as image, open(kept, "xb", opener=_private) as copy:
+            shutil.copyfileobj(image, copy)
     except OSError as error:
         console.error(f"{kept}: the damaged region could not be kept: {error.strerror}")
+        with contextlib.suppress(OSError):
+            os.unlink(kept)
     else:
         console.error(f"the damaged region is kept as {kept}")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def tell(console: Console, region: RegionFile, start: Start, took_ms: float) -> None:

@@ -80,7 +80,7 @@ class Life(NamedTuple):
 
 
 SERVER = Client(0, 0, privileged=True)  # the author of the server's own changes
-START = Request(-1 & 0xFFFF, 0, 0, b"")
+START = Request(0xFFFF, 0, 0, b"")  # no type of the protocol: the server's own doing
 
 
 def node_digest(path: Path, node: Node) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
+from app.errors import Enomem
 from app.perms import DOMID_FIRST_RESERVED
 
 _ALIVE = ("running", "shutdown", "crashed")
@@ -36,7 +37,8 @@ class SimHost:
         self._directory = directory
 
     def exists(self, domid: int) -> bool:
-        """Whether the domain's state is running, shutdown or crashed."""
+        """Whether the domain's state is running, shutdown or crashed. Raises Enomem if its file
+        cannot be read: that is no answer."""
         if domid >= DOMID_FIRST_RESERVED:
             return False
         try:
@@ -45,6 +47,8 @@ class SimHost:
                 return file.readline(32).strip() in _ALIVE
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise Enomem from error  # out of descriptors or not readable: we do not know
 
 
 def make_host(spec: str) -> Host:

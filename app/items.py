@@ -2,7 +2,7 @@
 """The small durable state beside the tree: named items. Quotas, domains, next ids, specials.
 
 I1. Whatever must come back after a crash and is no node is an item, and changes only by put().
-Keys: "quota.NAME", "quota.DOMID.NAME", "domain.DOMID", "special.@NAME", "next.NAME".
+Keys: "quota.NAME", "quota.DOMID.NAME", "domain.DOMID.features", "special.@NAME", "next.NAME".
 Knows nothing of what the values mean."""
 
 from __future__ import annotations

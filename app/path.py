@@ -33,7 +33,7 @@ def home(domid: int) -> bytes:
     return b"%b/%d" % (DOMAINS, domid)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=4096)
 def parse(text: bytes, base: bytes) -> Path:
     """The canonical node path of `text`, relative to `base`. Raises Einval for anything else."""
     path = text if text.startswith(b"/") else b"%b/%b" % (base, text)

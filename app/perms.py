@@ -9,6 +9,7 @@ Knows nothing of nodes. Source: Xen's docs/misc/xenstore.txt, section Permission
 
 from __future__ import annotations
 
+from array import array
 from functools import lru_cache
 
 from app.errors import Einval
@@ -27,19 +28,21 @@ _ACCESS = {b"n": NONE, b"r": READ, b"w": WRITE, b"b": BOTH}
 class Perms:
     """An immutable permission list. Equal lists are the same object (make them by from_wire)."""
 
-    __slots__ = ("count", "default", "entries", "owner", "wire")
+    __slots__ = ("_accesses", "_domids", "count", "default", "owner", "wire")
 
-    def __init__(self, wire: bytes, entries: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, wire: bytes, entries: list[tuple[int, int]]) -> None:
         self.wire = wire  # b"n0\0r5\0", as GET_PERMS answers
         self.owner, self.default = entries[0]
-        self.entries = entries[1:]
         self.count = len(entries)
+        # Compact: admission counts a list by its wire form.
+        self._domids = array("H", [domid for domid, _ in entries[1:]])
+        self._accesses = bytes([access for _, access in entries[1:]])
 
     def allows(self, domid: int, target: int, want: int) -> bool:
         """Whether `domid`, acting also for `target` (-1: for none), has all of `want`."""
         if self.owner == domid or self.owner == target:
             return True
-        for named, access in self.entries:
+        for named, access in zip(self._domids, self._accesses, strict=True):
             if named in (domid, target, DOMID_ANY):
                 return access & want == want
         return self.default & want == want
@@ -56,7 +59,7 @@ class Perms:
         return from_wire(b"\0".join(kept) + b"\0")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def from_wire(wire: bytes) -> Perms:
     """Parse b"n0\\0r5\\0". Raises Einval for an empty list, unknown letters or bad domids."""
     if not wire.endswith(b"\0"):
@@ -71,4 +74,4 @@ def from_wire(wire: bytes) -> Perms:
                          for domid, access in entries)
     if canonical != wire:
         return from_wire(canonical)
-    return Perms(wire, tuple(entries))
+    return Perms(wire, entries)

@@ -57,7 +57,7 @@ class Sealer:
     @property
     def is_clean(self) -> bool:
         """Whether every oid is up to date."""
-        return not self._unmarked and not any(self._dirty)
+        return not self._unmarked and self._slices is None and not any(self._dirty)
 
     def mark(self, path: Path) -> None:
         """`path` or one of its children was changed, made or removed."""
@@ -77,6 +77,9 @@ class Sealer:
         """These nodes are gone; what was above them is marked by whoever removed them. The list
         becomes ours: it is worked off, and its nodes are freed, a little per turn."""
         self._gone.append(removed)
+        if self._slices is not None and self._sliced is not None:
+            self._slices = None  # the directory may have gone, and even come back
+            self.mark(self._sliced)
 
     def forget_some(self) -> bool:
         """Work off a little of what is gone; True while there is more."""
@@ -156,6 +159,9 @@ class Sealer:
         depth = 0 if path == b"/" else path.count(b"/")
         if depth < len(self._dirty) and path in self._dirty[depth]:
             self._slices = None  # changed meanwhile: it will be hashed anew
+            return
+        if self.view.node(path) is None:
+            self._slices = None  # removed meanwhile, with something above it
             return
         try:
             next(slices)

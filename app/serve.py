@@ -23,7 +23,7 @@ from collections import deque
 
 from app import wire
 from app.client import Client
-from app.codec import SERVER
+from app.codec import SERVER, START
 from app.effects import Effect
 from app.journal import Journal
 from app.services import Console
@@ -273,7 +273,7 @@ class Server:
         """Record changes of the server's own, outside of any request."""
         if effects:
             self._journal.prepare()
-            self._journal.commit([(SERVER, Request(wire.XS_SET_QUOTA, 0, 0, b""), effects)])
+            self._journal.commit([(SERVER, START, effects)])
 
     def _stop(self, number: int, frame: object) -> None:
         self._console.info(f"{signal.Signals(number).name}: ending")

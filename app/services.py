@@ -5,6 +5,8 @@ Knows nothing of the turn. Implements control.Services."""
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +26,7 @@ class Console:
     def __init__(self, level: str = "info", stream: TextIO = sys.stderr) -> None:
         self.logs_requests = level == "debug"
         self.reporter: Callable[[], str] = str  # what report() answers; set once all is up
+        self.protected: set[tuple[int, int]] = set()  # device and inode of files not to be touched
         self._level = LEVELS.index(level)
         self._stream = stream
 
@@ -58,19 +61,27 @@ class Console:
         self.logs_requests = on
 
     def log_to(self, path: str) -> None:
-        """CONTROL logfile. Raises Einval if the file cannot be opened."""
-        try:
-            self._stream = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        except (OSError, ValueError) as error:
-            raise Einval from error
+        """CONTROL logfile. Raises Einval if the file cannot be opened, or is no plain file."""
+        self._stream = self._open(path, os.O_APPEND)
 
     def write_file(self, path: str, text: str) -> None:
-        """CONTROL memreport FILE. Raises Einval if it cannot be written."""
+        """CONTROL memreport FILE. Raises Einval if it cannot be written, or is no plain file."""
+        with self._open(path, 0) as file:
+            file.truncate()
+            file.write(text)
+
+    def _open(self, path: str, flags: int) -> TextIO:
+        """A plain file for writing: nothing that could block, and never the region."""
         try:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | flags,
+                         0o600)
         except (OSError, ValueError) as error:
             raise Einval from error
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) in self.protected:
+            os.close(fd)
+            raise Einval
+        return os.fdopen(fd, "a" if flags else "w", encoding="utf-8", buffering=1)
 
     def say(self, text: str) -> None:
         """CONTROL print."""

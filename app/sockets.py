@@ -7,6 +7,7 @@ Knows nothing of requests' meaning and of the turn."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -20,6 +21,8 @@ HELD_PACKETS = 1024  # how many packets are queued behind owed bytes between two
 OWED_BYTES_MAX = 16 << 20
 BACKLOG = 1024
 PATH_MAX = 107
+_NO_CONNECTION = (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR, errno.ENOBUFS, errno.ENOMEM,
+                  errno.EPERM)
 _CREDENTIALS = struct.Struct("iII")
 
 
@@ -123,29 +126,35 @@ class Listener:
                 raise SocketError(f"{self.path}: another server listens there")
 
     def accept(self) -> socket.socket | None:
-        """The next connection, None if there is none. One too many is accepted and closed."""
+        """The next connection, None if there is none to be had. Where the process is out of
+        file descriptors, the one that waits is accepted and closed, by means of the spare."""
         try:
             sock, _ = self.sock.accept()
-        except BlockingIOError:
-            return None
-        except ConnectionAbortedError:
-            return None
         except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._turn_away()
+            elif error.errno not in _NO_CONNECTION:
                 raise
-            os.close(self._spare)
-            self.sock.accept()[0].close()
-            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             return None
         sock.setblocking(False)
         return sock
+
+    def _turn_away(self) -> None:
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+        with contextlib.suppress(OSError):  # nobody waits, or the descriptor is taken: next turn
+            self.sock.accept()[0].close()
+        with contextlib.suppress(OSError):
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Stop listening, and remove the socket if it is still ours. Again: nothing."""
         if self.sock.fileno() < 0:
             return
         self.sock.close()
-        os.close(self._spare)
+        if self._spare >= 0:
+            os.close(self._spare)
         try:
             if os.stat(self.path).st_ino == self._inode:
                 os.unlink(self.path)

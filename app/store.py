@@ -21,7 +21,7 @@ from app.ops import OPS, Op
 from app.path import Path
 from app.perms import READ, from_wire
 from app.quota import Quotas
-from app.transaction import Overlay, Transaction, digest_answer
+from app.transaction import TOLD_MAX, Overlay, Transaction, digest_answer
 from app.tree import Node, Space, Tree
 from app.watch import Watch, WatchTable
 from app.wire import Request
@@ -138,6 +138,9 @@ class Store:
             if request.payload == b"T\0":
                 self._commit(client, tx)
             return wire.OK
+        if len(tx.told) >= TOLD_MAX:
+            tx.overlay.poison()
+            raise Enospc
         if not client.privileged:
             self._limit_transaction(client, tx)
         answer, seen = _run(self, client, op, tx.overlay, request.type, request.payload)

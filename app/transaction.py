@@ -33,6 +33,7 @@ from app.tree import Node, Tree, node_bytes
 
 _KEPT_WHOLE = 32  # answers up to this size are kept, longer ones as a digest of 16 bytes
 _ENTRY_COST = 64
+TOLD_MAX = 20_000  # requests of one transaction, whoever makes it: all may have to be run again
 
 
 class Overlay:
@@ -198,10 +199,6 @@ class Overlay:
         for path, node in sorted(created, key=_ordinal):
             tree.create(path, node, fires=False)
         return [one for one in heard if one[2] is not None or one[3] is not None]
-
-    def has_changes(self) -> bool:
-        """Whether a commit would do anything."""
-        return bool(self.nodes)
 
     def step_bytes(self) -> int:
         """An upper bound of what the commit's effects take in the log."""

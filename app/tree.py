@@ -14,7 +14,7 @@ from app import path as paths
 from app.effects import Cut, Effect, Put
 from app.errors import Enospc
 from app.path import ROOT, Path
-from app.perms import Perms, from_wire
+from app.perms import Perms
 
 NODE_OVERHEAD = 40  # bytes in the log beyond path, value and perms, at most
 NODE_HEAP = 520  # bytes of the Python heap beyond path and value, measured (docs/ARCHITECTURE.md)
@@ -199,17 +199,10 @@ class Tree:
 
     def cut(self, path: Path, fires: bool = True) -> None:
         """Remove a node other than the root, and all below it."""
-        dirs = self.dirs
-        found, stack = [], [path]
-        while stack:  # as subtree(), but emptying dirs on the way
-            one = stack.pop()
-            found.append(one)
-            directory = dirs.pop(one, None)
-            if directory is not None:
-                prefix = one + b"/"
-                stack += [Path(prefix + name) for name in directory.names]
-        found.reverse()
+        dirs, found = self.dirs, self.subtree(path)
         removed = [(one, self.nodes.pop(one)) for one in found]
+        for one in found:
+            dirs.pop(one, None)
         self._disown_all(removed)
         parent = paths.parent(path)
         directory = dirs[parent]
@@ -317,8 +310,3 @@ class Tree:
 
 def _by_ordinal(pair: tuple[bytes, int]) -> int:
     return pair[1]
-
-
-def root_node() -> Node:
-    """The root of an empty tree."""
-    return Node(b"", from_wire(b"n0\0"), 0)

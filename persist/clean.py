@@ -31,6 +31,7 @@ CARRY_RATE = 4  # bytes of window looked at per byte appended while the window i
 STEP_BYTES = 64 << 10
 QUANTUM_BYTES = 16 << 10  # debt below this waits: tiny carry records are mostly header
 _START_STEP = 16 << 10
+_READ_SIZE = 1 << SEGMENT_SHIFT  # what lies behind may be dead, and is not read then
 
 
 class Place(NamedTuple):
@@ -67,7 +68,7 @@ class Cleaner:
         self._needed = Place(log.superblock.start, log.superblock.start_sequence)
         self._log = log
         self._carrier = carrier
-        self._reader = LogReader(log.medium)
+        self._reader = LogReader(log.medium, _READ_SIZE)
         self._holes = {damage.position for damage in damages}
         self._segments = segments
         self._debt = 0

@@ -21,7 +21,8 @@ _POSITION_OFFSET = 24  # of the position word in a record's header
 class LogReader:
     """Sequential reads of the circular log of `medium`; positions are free-running bytes."""
 
-    def __init__(self, medium: Medium) -> None:
+    def __init__(self, medium: Medium, chunk_size: int = _CHUNK_SIZE) -> None:
+        self._chunk_size = chunk_size
         self.log_size = layout.log_size(medium.size)
         self._medium = medium
         self._chunk = b""
@@ -45,7 +46,7 @@ class LogReader:
             if found is not None:
                 return found
         # Not in the chunk, only in part, or the chunk is older than the record.
-        self._fill(position, _CHUNK_SIZE)
+        self._fill(position, self._chunk_size)
         size = record.record_size(record.HEADER.unpack_from(self._chunk)[4])
         if len(self._chunk) < size <= layout.record_size_max(self.log_size):
             self._fill(position, size)

@@ -121,6 +121,8 @@ def replay(reader: LogReader, start: int, start_sequence: int, cell: TailCell | 
             if cell is None or cell.sequence <= sequence:
                 break
             found = reader.find(position + layout.RECORD_ALIGNMENT, cell.position + 1)
+            if found is not None and not sequence < found.sequence <= cell.sequence:
+                found = None  # whole, but of another past: not to be believed
             if found is None:
                 damages.append(Damage(position, max(cell.position - position, 0)
                                       or layout.RECORD_HEADER_SIZE,

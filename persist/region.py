@@ -58,6 +58,11 @@ class RegionFile:
             assert count > 0, "pwrite makes no progress"
             written += count
 
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file."""
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino
+
     def close(self) -> None:
         """Give up the lock and the file."""
         os.close(self._fd)

@@ -3,7 +3,7 @@
 row compares every packet of every client, so silence is tested wherever nothing is written down.
 
 Source: protocol reference 1.3, 1.7, 2.4; XSA-115, XSA-324; orders measured on C xenstored 4.17.
-Cannot show: coalescing and slow readers (connections'), the special events (no deaths yet)."""
+Cannot show: slow readers (test_client.py, connections'), the special events (no deaths yet)."""
 
 from __future__ import annotations
 

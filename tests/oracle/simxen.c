@@ -15,7 +15,7 @@
  *   SIMXEN_RUNDIR  optional: stands for /var/run/xenstored and /run/xenstored, because oxenstored
  *                  has its socket path built in
  *
- * Knows nothing of xenstore. Change with: README.md, xsclient.py.
+ * Knows nothing of xenstore. Change with: README.md, guest.py.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -20,13 +20,9 @@ from pathlib import Path
 import pytest
 
 from tests.oracle import oracle, packages
+from tests.oracle.guest import RingConnection, SimXen
 from tests.oracle.ours import CHECKOUT, OurServer, ServerError
-from tests.oracle.xsclient import (
-    RingConnection,
-    SimXen,
-    SocketConnection,
-    XenstoreError,
-)
+from tests.oracle.xsclient import SocketConnection, XenstoreError
 
 DOMID = 7
 FETCH = [sys.executable, "-m", "tests.oracle.oracle", "fetch"]
