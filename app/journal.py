@@ -71,6 +71,7 @@ class Journal:
         self.last_seal = replay.sealed.mark if replay.sealed is not None else None
         self.verdict: str | None = None  # of the sealed state's verification, once it is known
         self.turn_bytes_max = log.record_size_max // 4
+        self._room = 2 * log.record_size_max
         self._store = store
         self._clock_us = clock_us
         self._item_positions = replay.item_positions
@@ -108,8 +109,9 @@ class Journal:
 
     def prepare(self) -> None:
         """Make room for the largest turn. Before the first request of a turn is executed."""
-        if self.log.free < 2 * self.log.record_size_max:
-            self._cleaner.make_room(self.log.record_size_max)
+        log = self.log
+        if log.size - log.tail + log.floor < self._room:
+            self._cleaner.make_room(log.record_size_max)
 
     def commit(self, steps: list[tuple[Client, Request, list[Effect]]]) -> int:
         """Append one record with all of a turn's steps; returns its size in the log.
@@ -137,9 +139,10 @@ class Journal:
             self._born += 1
         else:
             change -= codec.node_digest(path, before)
-            if before.position != tail:  # else it was changed twice in this turn
+            position = before.position
+            if position != tail:  # else it was changed twice in this turn
                 self._born += 1
-                self._cleaner.died(before.position)
+                self._cleaner.died(position)
         self.digest = (self.digest + change) & DIGEST_MASK
         if self._sealed is None:
             self._sealer.mark(path)
@@ -185,18 +188,22 @@ class Journal:
 
     def _append(self, kind: int, payload: bytes) -> int:
         """Append a record that holds the `_born` live entries taken in since the last one."""
-        position = self.log.tail
+        position, born, self._born = self.log.tail, self._born, 0
         size = self.log.append(kind, payload)
-        self._cleaner.appended(position, self._born)
-        self._born = 0
+        self._cleaner.appended(position, born)
         return size
 
     # -- between turns
 
     def after_turn(self, appended: int) -> bool:
         """Carry a share in proportion to what the turn appended; True while more is due."""
-        is_forgetting = self._sealer.forget_some()
+        is_forgetting = self._sealer.has_gone and self._sealer.forget_some()
         return self._cleaner.pay(appended) or is_forgetting
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether take_lost() has something to tell."""
+        return bool(self._cleaner.lost)
 
     def take_lost(self) -> list[Damage]:
         """Damage that the cleaner met in records of this life; all of it was carried on."""
@@ -276,19 +283,22 @@ class Journal:
 
     def collect(self, one: Record) -> None:
         """Remember what of a record is still live."""
+        position = one.position
         if one.kind == Kind.TURN:
-            for step in codec.decode_turn(one.payload, one.position).steps:
-                for key, value in step.effects:
-                    if isinstance(key, str):
-                        self._collect_item(key, one.position)
-                    elif value is not None:
-                        self._collect_node(key, one.position)
+            for step in codec.unpack(one.payload)[-1]:
+                for effect in step[-1]:
+                    if type(effect) is bytes:
+                        continue
+                    if len(effect) == 4:
+                        self._collect_node(effect[0], position)
+                    else:
+                        self._collect_item(effect[0], position)
         elif one.kind == Kind.CARRY:
-            carry = codec.decode_carry(one.payload, one.position)
-            for path, _ in carry.nodes:
-                self._collect_node(path, one.position)
-            for key, _ in carry.items:
-                self._collect_item(key, one.position)
+            _, _, nodes, items, _ = codec.unpack(one.payload)
+            for path, *_ in nodes:
+                self._collect_node(path, position)
+            for key, _ in items:
+                self._collect_item(key, position)
         self._carry_seal |= one.position == self._seal_position
 
     def collect_lost(self, begin: int, end: int) -> None:

@@ -55,6 +55,11 @@ class Sealer:
         self._sliced: Path | None = None
 
     @property
+    def has_gone(self) -> bool:
+        """Whether forget_some() has something to do."""
+        return bool(self._gone)
+
+    @property
     def is_clean(self) -> bool:
         """Whether every oid is up to date."""
         return not self._unmarked and self._slices is None and not any(self._dirty)

@@ -256,9 +256,8 @@ class Server:
         """Carry what is due; when nothing has happened for a while, hash, verify and seal."""
         if appended or self._owes_carrying:
             self._owes_carrying = self._journal.after_turn(appended)
-            for damage in self._journal.take_lost():
-                self._console.error(f"log at position {damage.position:#x}, {damage.size} bytes: "
-                                    f"{damage.reason}")
+            if self._journal.has_lost:
+                self._tell_lost()
         if not is_idle:
             self._is_quiet = False
         elif self._is_quiet:
@@ -268,6 +267,11 @@ class Server:
                 self._journal.verdict = None
         else:
             self._is_quiet = True
+
+    def _tell_lost(self) -> None:
+        for damage in self._journal.take_lost():
+            self._console.error(f"log at position {damage.position:#x}, {damage.size} bytes: "
+                                f"{damage.reason}")
 
     def change(self, effects: list[Effect]) -> None:
         """Record changes of the server's own, outside of any request."""

@@ -31,7 +31,7 @@ CARRY_RATE = 4  # bytes of window looked at per byte appended while the window i
 STEP_BYTES = 64 << 10
 QUANTUM_BYTES = 16 << 10  # debt below this waits: tiny carry records are mostly header
 _START_STEP = 16 << 10
-_READ_SIZE = 1 << SEGMENT_SHIFT  # what lies behind may be dead, and is not read then
+_READ_SIZE = 2 << SEGMENT_SHIFT  # what lies behind may be dead, and is not read then
 
 
 class Place(NamedTuple):
@@ -132,10 +132,11 @@ class Cleaner:
         `target`. Returns the bytes that had to be read."""
         place, done, last = self._needed, 0, self._log.tail
         while done < budget and place.position < last and self._log.tail - place.position > target:
-            skipped = self._skip_dead(place)
-            if skipped is not None:
-                place = skipped
-                continue
+            if not self.live.get(place.position >> SEGMENT_SHIFT):
+                skipped = self._skip_dead(place)
+                if skipped is not None:
+                    place = skipped
+                    continue
             one = self._reader.record_at(place.position)
             if one is None or one.sequence < place.sequence:
                 place = self._skip_damage(place)
@@ -156,10 +157,9 @@ class Cleaner:
         return done
 
     def _skip_dead(self, place: Place) -> Place | None:
-        """The first record of the next segment, if nothing is live in the rest of this one."""
+        """The first record of the next segment; None if this is the last. For a segment in which
+        nothing is live (any more, behind `place`)."""
         segment = place.position >> SEGMENT_SHIFT
-        if self.live.get(segment, 0):
-            return None
         for following in range(segment + 1, (self._log.tail >> SEGMENT_SHIFT) + 1):
             first = self._segments.get(following)
             if first is not None:

@@ -20,7 +20,7 @@ from persist.reader import LogReader
 from persist.record import Record, Superblock, TailCell
 from persist.region import Medium, RegionError
 
-SEGMENT_SHIFT = 13  # the cleaner counts live entries per 8 KiB of log
+SEGMENT_SHIFT = 11  # the cleaner counts live entries per 2 KiB of log
 
 
 class Outcome(enum.Enum):

@@ -51,9 +51,10 @@ class RegionFile:
         return data
 
     def write(self, offset: int, data: bytes) -> None:
-        assert 0 <= offset <= self.size - len(data), (hex(offset), len(data))
+        size = len(data)
+        assert 0 <= offset <= self.size - size, (hex(offset), size)
         written = os.pwrite(self._fd, data, offset)
-        while written < len(data):
+        while written < size:
             count = os.pwrite(self._fd, data[written:], offset + written)
             assert count > 0, "pwrite makes no progress"
             written += count
