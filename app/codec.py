@@ -105,16 +105,16 @@ def item_digest(key: str, value: Item) -> int:
 def encode_turn(time_us: int, generation: int, digest: int,
                 steps: list[tuple[Client, Request, list[Effect]]]) -> bytes:
     """The payload of a TURN record."""
+    said: Any
     if len(steps) == 1 and len(steps[0][2]) == 1:  # by far the most turns: no comprehensions
         client, request, (effect,) = steps[0]
-        packed: bytes = _pack((time_us, generation, digest, (
-            (client.conn_id, client.domid, client.pid, request[0], request[1],
-             (encode_effect(effect),)),)))
-        return packed
-    packed = _pack((time_us, generation, digest, [
-        (client.conn_id, client.domid, client.pid, request[0], request[1],
-         [encode_effect(effect) for effect in effects])
-        for client, request, effects in steps]))
+        said = ((client.conn_id, client.domid, client.pid, request[0], request[1],
+                 (encode_effect(effect),)),)
+    else:
+        said = [(client.conn_id, client.domid, client.pid, request[0], request[1],
+                 [encode_effect(effect) for effect in effects])
+                for client, request, effects in steps]
+    packed: bytes = _pack((time_us, generation, digest, said))
     return packed
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.errors import Enomem
 from app.host import NoHost, SimHost, make_host
 
 
@@ -35,6 +36,13 @@ def test_it_is_asked_anew_each_time(tmp_path: Path) -> None:
     assert host.exists(5)
     (tmp_path / "state.5").unlink()
     assert not host.exists(5)
+
+
+def test_a_file_that_cannot_be_read_is_no_answer(tmp_path: Path) -> None:
+    """Neither yes nor no: the request fails with an error that is no verdict on the domain."""
+    (tmp_path / "state.5").mkdir()
+    with pytest.raises(Enomem):
+        SimHost(str(tmp_path)).exists(5)
 
 
 def test_no_host_has_no_domains() -> None:

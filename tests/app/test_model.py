@@ -76,26 +76,31 @@ BEGINNING: list[Step] = [
 # -- from seeds
 
 
-def random_step(rng: random.Random) -> Step:
-    """One step of a long sequence."""
-    who, tx, path = rng.choice(WHO), rng.choice(TX), rng.choice(PATHS)
-    what = rng.randrange(100)
+def random_change_or_look(rng: random.Random, who: str, tx: int) -> Step:
+    """What transactions are made of."""
+    what, path = rng.randrange(56), rng.choice(PATHS)
     if what < 20:
         return who, wire.XS_WRITE, tx, nul(path) + rng.choice(VALUES)
-    if what < 28:
+    if what < 26:
         return who, wire.XS_MKDIR, tx, nul(path)
-    if what < 38:
+    if what < 36:
         return who, wire.XS_RM, tx, nul(path)
-    if what < 56:
+    if what < 50:
         kind, more = rng.choice(LOOKING)
         return who, kind, tx, nul(path, *more)
-    if what < 66:
-        return who, wire.XS_SET_PERMS, tx, nul(path, *rng.choice(PERMS))
-    if what < 73:
+    return who, wire.XS_SET_PERMS, tx, nul(path, *rng.choice(PERMS))
+
+
+def random_step(rng: random.Random) -> Step:
+    """Any step."""
+    who, tx, path, what = rng.choice(WHO), rng.choice(TX), rng.choice(PATHS), rng.randrange(100)
+    if what < 62:
+        return random_change_or_look(rng, who, tx)
+    if what < 72:
         return who, wire.XS_WATCH, tx, nul(path, rng.choice(TOKENS), *rng.choice(DEPTHS))
-    if what < 75:
+    if what < 74:
         return who, wire.XS_UNWATCH, tx, nul(path, rng.choice(TOKENS))
-    if what < 84:
+    if what < 82:
         return who, wire.XS_TRANSACTION_START, 0, b"\0"
     if what < 92:
         tx = rng.choice([OLDEST, OLDEST, OLDEST, NEWEST, OTHERS, 0])
@@ -108,15 +113,35 @@ def random_step(rng: random.Random) -> Step:
             rng.choice([*PATHS, *ODD_PATHS]) + rng.choice(ODD_ENDS))
 
 
+def random_transaction(rng: random.Random) -> list[Step]:
+    """A whole one, with few steps of others in between; some of what it asks, it asks again."""
+    who = rng.choice(WHO)
+    steps: list[Step] = [(who, wire.XS_TRANSACTION_START, 0, b"\0")]
+    for _ in range(rng.randrange(1, 7)):
+        if len(steps) > 2 and rng.random() < 0.2:
+            steps.append(rng.choice(steps[1:]))
+        elif rng.random() < 0.2:
+            steps.append(random_change_or_look(rng, rng.choice(WHO), 0))
+        else:
+            steps.append(random_change_or_look(rng, who, NEWEST))
+    return [*steps, (who, wire.XS_TRANSACTION_END, NEWEST, b"T\0")]
+
+
+def random_script(rng: random.Random) -> list[Step]:
+    """A long sequence."""
+    script = list(BEGINNING)
+    while len(script) < STEPS_OF_A_SEED:
+        script += random_transaction(rng) if rng.random() < 0.1 else [random_step(rng)]
+    return script
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_long_sequences(seed: int) -> None:
     """And they are not idle ones: transactions are committed, and conflict."""
-    rng = random.Random(seed)
-    script = BEGINNING + [random_step(rng) for _ in range(STEPS_OF_A_SEED)]
     duel = Duel()
     outcomes: Counter[str | bytes] = Counter()
     try:
-        for step in script:
+        for step in random_script(random.Random(seed)):
             duel.step(*step)
             if step[1] == wire.XS_TRANSACTION_END and step[2] < 0:
                 outcomes[duel.world.reply.answer] += 1

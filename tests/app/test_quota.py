@@ -13,6 +13,8 @@ import pytest
 
 from app import wire
 from app.quota import DEFAULTS, MEANINGS
+from app.transaction import TOLD_MAX
+from app.wire import Request
 from tests.app.world import Answer, World, nul
 
 
@@ -212,6 +214,20 @@ def test_one_request_does_not_touch_more_than_allowed() -> None:
         world.ask("g1", f"MKDIR d/{number}")
     world.run([("g1", "", "START", "=t"), ("g1", "t", "RM d", "ENOSPC"),
                ("g1", "t", "END T", "ENOMEM"), ("g1", "", "READ d/0", b"")])
+
+
+@pytest.mark.parametrize("who", ["d0", "g1"])
+def test_requests_of_a_transaction(who: str) -> None:
+    """Whoever makes it: all of them may have to be run again at the commit."""
+    world = home(memory=0, transaction_nodes=0)
+    world.start(who)
+    client, tx_id = world.clients[who], world.transactions["t"]
+    for _ in range(TOLD_MAX - 1):
+        world.store.handle(client, Request(wire.XS_READ, 1, tx_id, nul("/local/domain/1")))
+        client.take_outbox()
+    world.run([(who, "t", "READ /local/domain/1", b""),
+               (who, "t", "READ /local/domain/1", "ENOSPC"),
+               (who, "t", "END T", "ENOMEM")])
 
 
 # -- sizes

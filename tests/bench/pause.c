@@ -62,7 +62,7 @@ int mode_pause(const char *mode)
 	usleep(SETTLE_US);
 	meter_start(&meter);
 	before = server_cpu_ns();
-	for (number = 0, end = end_ns(); now_ns() < end; number++) {
+	for (number = 0, end = end_ns(); now_ns() < end || !number; number++) {
 		one_operation(conn, number, domains, names);
 		usleep(BETWEEN_US);
 		cpu_ns = server_cpu_ns() - before;

@@ -39,7 +39,7 @@ static void pipe_requests(struct conn *conn, struct meter *meter, int writes)
 	size_t head = 0, tail = 0, size;
 
 	for (;;) {
-		int is_over = now_ns() > end;
+		int is_over = head && now_ns() > end;
 
 		for (size = 0; !is_over && head - tail < (size_t)options.depth; head++) {
 			since_ns[head % options.depth] = now_ns();

@@ -129,7 +129,7 @@ static void mode_interleaved(const char *mode, int is_sibling)
 			xs_write(first, 0, "", "%s/%d", top, i);
 	}
 	meter_start(&meter);
-	for (end = end_ns(); now_ns() < end; )
+	for (end = end_ns(); now_ns() < end || !meter.count; )
 		for (i = 0; i < options.conn_count; i++) {
 			int outcome = step(conns[i], i, is_sibling, &next_job);
 

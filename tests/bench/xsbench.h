@@ -127,9 +127,10 @@ void meter_add(struct meter *meter, uint64_t sample_ns);
 void meter_report(struct meter *meter, const char *mode, double ops_per_sample,
 		  const char *format, ...) PRINTF(4, 5);
 
-/* Repeat the statement for options.seconds; every round is a sample. */
+/* Repeat the statement for options.seconds, at least once; every round is a sample. */
 #define TIMED(meter) \
-	for (uint64_t end_ = end_ns(), begin_; (begin_ = now_ns()) < end_; \
+	for (uint64_t end_ = end_ns(), begin_; \
+	     (begin_ = now_ns()) < end_ || !(meter)->count; \
 	     meter_add(meter, now_ns() - begin_))
 
 /* ---- modes, a file each ------------------------------------------------------------------- */
