@@ -21,8 +21,8 @@ STORES = {f"app.{name}" for name in ["codec", "replay", "seal", "journal"]}
 EDGES = {f"app.{name}" for name in ["serve", "sockets", "services", "__main__"]}
 STDLIB = set(sys.stdlib_module_names) | {"__future__"}
 # Of the standard library the core takes what computes, and nothing else.
-PURE = {"__future__", "array", "collections", "collections.abc", "functools", "hashlib", "re", "struct",
-        "typing", "enum", "itertools", "dataclasses", "operator", "bisect", "math"}
+PURE = {"__future__", "array", "collections", "collections.abc", "functools", "hashlib", "re",
+        "struct", "typing", "enum", "itertools", "dataclasses", "operator", "bisect", "math"}
 OUTSIDE = {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}  # builtins
 
 
