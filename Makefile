@@ -41,8 +41,8 @@ test-quick: test-setup ## run the tests that take under 2 minutes together
 
 .PHONY: test-setup
 test-setup: venv
-	@tools/setup.sh packages gcc git binutils
-	@$(RUN) -m tests.oracle.oracle fetch >/dev/null
+	@tools/setup.sh packages gcc libc6-dev git
+	@$(RUN) -m tests.oracle.oracle fetch
 
 .PHONY: bench
 bench: test-setup ## this server, C xenstored and oxenstored side by side, as ratios

@@ -141,14 +141,15 @@ class Tree:
         """The bytes of the nodes that `domid` owns."""
         return self.owned_bytes.get(domid, 0)
 
-    def subtree(self, path: Path) -> list[Path]:
-        """`path` and all below it: children before parents, siblings in order of creation."""
+    def subtree(self, path: Path, is_leaving: bool = False) -> list[Path]:
+        """`path` and all below it: children before parents, siblings in order of creation. With
+        `is_leaving` their directories are removed on the way."""
         found, stack = [], [path]
-        dirs = self.dirs
+        look_up = self.dirs.pop if is_leaving else self.dirs.get
         while stack:
             one = stack.pop()
             found.append(one)
-            directory = dirs.get(one)
+            directory = look_up(one, None)
             if directory is not None:
                 prefix = b"/" if one == b"/" else one + b"/"
                 stack += [Path(prefix + name) for name in directory.names]
@@ -199,10 +200,8 @@ class Tree:
 
     def cut(self, path: Path, fires: bool = True) -> None:
         """Remove a node other than the root, and all below it."""
-        dirs, found = self.dirs, self.subtree(path)
-        removed = [(one, self.nodes.pop(one)) for one in found]
-        for one in found:
-            dirs.pop(one, None)
+        dirs, pop = self.dirs, self.nodes.pop
+        removed = [(one, pop(one)) for one in self.subtree(path, is_leaving=True)]
         self._disown_all(removed)
         parent = paths.parent(path)
         directory = dirs[parent]

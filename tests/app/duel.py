@@ -26,7 +26,7 @@ from tests.model import SPECIALS, Item, Model, perms_bytes
 
 Step = tuple[str, int, int, bytes]
 OLDEST, NEWEST, OTHERS = -1, -2, -3
-QUOTAS = {"nodes": 8, "watches": 4, "transactions": 2, "node-permissions": 3}
+QUOTAS = {"nodes": 6, "watches": 4, "transactions": 2, "node-permissions": 3}
 DOMIDS = {"d0": 0, "d0b": 0, "g1": 1, "g2": 2, "g3": 3}
 DISCONNECT = -1  # as a type: the client goes, and another comes in its place, which acts for the
 #                  domain that stands instead of the tx, too (0: for none)

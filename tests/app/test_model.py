@@ -49,7 +49,7 @@ ODD_PATHS = [
     b"/local/domain", b"/local", b"/tool", b"", b"/s/", b"s//a", b"/local/domain/", b"/s.a",
     b"@releaseDomain", b"@introduceDomain", b"@other", b"/@x", b"/s/\xe9", b"/" + b"a" * 2046,
     b"/s/" + b"a" * 2045, b"b" * 2047, b"b" * 2048, b"/none/none"]
-VALUES = [b"v", b"v", b"", b"\0x\0", b"v" * 1990, b"v" * 2016, b"w"]
+VALUES = [b"v", b"v", b"", b"\0x\0", b"!ENOENT", b"v" * 2014, b"v" * 2016, b"w"]
 PERMS = [one.split(b" ") for one in [
     b"b0", b"n0 b1 r2", b"n0", b"r0", b"n1 b2", b"b1", b"w0", b"n2 r1", b"n0 r32757", b"n7",
     b"n9", b"n0 r9", b"r0 n1 b1", b"n1 r2 r3 r0", b"n1"]]
@@ -76,9 +76,9 @@ BEGINNING: list[Step] = [
 # -- from seeds
 
 
-def random_change_or_look(rng: random.Random, who: str, tx: int) -> Step:
+def random_change_or_look(rng: random.Random, who: str, tx: int, paths: list[bytes]) -> Step:
     """What transactions are made of."""
-    what, path = rng.randrange(56), rng.choice(PATHS)
+    what, path = rng.randrange(56), rng.choice(paths)
     if what < 20:
         return who, wire.XS_WRITE, tx, nul(path) + rng.choice(VALUES)
     if what < 26:
@@ -95,7 +95,7 @@ def random_step(rng: random.Random) -> Step:
     """Any step."""
     who, tx, path, what = rng.choice(WHO), rng.choice(TX), rng.choice(PATHS), rng.randrange(100)
     if what < 62:
-        return random_change_or_look(rng, who, tx)
+        return random_change_or_look(rng, who, tx, PATHS)
     if what < 72:
         return who, wire.XS_WATCH, tx, nul(path, rng.choice(TOKENS), *rng.choice(DEPTHS))
     if what < 74:
@@ -114,16 +114,17 @@ def random_step(rng: random.Random) -> Step:
 
 
 def random_transaction(rng: random.Random) -> list[Step]:
-    """A whole one, with few steps of others in between; some of what it asks, it asks again."""
-    who = rng.choice(WHO)
+    """A whole one on few nodes, which others use meanwhile; some of it is asked again."""
+    who, paths = rng.choice(WHO), rng.sample(PATHS, 2)
     steps: list[Step] = [(who, wire.XS_TRANSACTION_START, 0, b"\0")]
-    for _ in range(rng.randrange(1, 7)):
-        if len(steps) > 2 and rng.random() < 0.2:
+    for _ in range(rng.randrange(1, 9)):
+        what = rng.random()
+        if what < 0.25 and len(steps) > 1:
             steps.append(rng.choice(steps[1:]))
-        elif rng.random() < 0.2:
-            steps.append(random_change_or_look(rng, rng.choice(WHO), 0))
+        elif what < 0.55:
+            steps.append(random_change_or_look(rng, rng.choice(WHO), 0, paths))
         else:
-            steps.append(random_change_or_look(rng, who, NEWEST))
+            steps.append(random_change_or_look(rng, who, NEWEST, paths))
     return [*steps, (who, wire.XS_TRANSACTION_END, NEWEST, b"T\0")]
 
 
@@ -131,7 +132,7 @@ def random_script(rng: random.Random) -> list[Step]:
     """A long sequence."""
     script = list(BEGINNING)
     while len(script) < STEPS_OF_A_SEED:
-        script += random_transaction(rng) if rng.random() < 0.1 else [random_step(rng)]
+        script += random_transaction(rng) if rng.random() < 0.3 else [random_step(rng)]
     return script
 
 
