@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from app import codec, wire
 from app import path as paths
@@ -77,11 +78,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("info", help="what the region holds and how it ended").set_defaults(command=show_info)
     log = add("log", help="the records, oldest first")
     log.add_argument("--follow", action="store_true", help="go on with what a server appends")
-    log.add_argument("-n", metavar="N", type=int, dest="last", help="only the last N records")
+    log.add_argument("-n", metavar="N", type=_count, dest="last", help="only the last N records")
     log.set_defaults(command=show_log)
     add("tree", help="the nodes with values and permissions").set_defaults(command=show_tree)
     add("verify", help="recompute the state digest and git ids").set_defaults(command=verify)
     return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of records, not {text!r}")
+    return int(text)
 
 
 # -- reading
@@ -115,15 +122,33 @@ def _superblocks(region: RegionFile) -> list[bytes]:
     return [region.read(offset, layout.SUPERBLOCK_SIZE) for offset in layout.SUPERBLOCK_OFFSETS]
 
 
-def history(region: RegionFile, found: Recovery) -> Iterator[Record]:
-    """All records that are still whole, oldest first, those before the replay start included."""
+class Gap(NamedTuple):
+    """Bytes between two records of the history that cannot be believed."""
+
+    position: int
+    size: int
+
+
+def history(region: RegionFile, found: Recovery) -> Iterator[Record | Gap]:
+    """All records that are still whole, oldest first, those before the replay start included, and
+    the gaps between them. Where it begins is no gap, nor what a running server has reused."""
     assert found.state is not None
-    reader = LogReader(region)
-    position = max(found.state.tail - reader.log_size, 0)
-    while position < found.state.tail:
-        one = reader.record_at(position) or reader.find(position, found.state.tail)
+    reader, tail = LogReader(region), found.state.tail
+    position = max(tail - reader.log_size, 0)
+    has_begun = position == 0
+    while position < tail:
+        one = reader.record_at(position)
         if one is None:
-            return
+            one = reader.find(position, tail)
+            cell = newest_tail_cell(region)
+            is_reused = cell is not None and (
+                cell.position + layout.record_size_max(reader.log_size) - position
+                > reader.log_size)
+            if has_begun and not is_reused:
+                yield Gap(position, (one.position if one is not None else tail) - position)
+            if one is None:
+                return
+        has_begun = True
         yield one
         position = one.position + one.size
 
@@ -177,7 +202,8 @@ def show_log(region: RegionFile, options: argparse.Namespace) -> int:
     if options.last is not None:
         records = records[len(records) - min(options.last, len(records)):]
     for one in records:
-        print(describe(one))
+        print(describe(one) if isinstance(one, Record) else
+              f"(position {one.position:#x}, {one.size} bytes: damaged)")
     if options.follow:
         follow(region, records[-1].position + records[-1].size if records
                else found.state.tail)
@@ -242,7 +268,14 @@ def verify(region: RegionFile, _: argparse.Namespace) -> int:
                         f"{_text(min(orphans))}")
     checker = SealChecker()
     for one in history(region, found):
-        checker.apply(one)
+        if isinstance(one, Record):
+            checker.apply(one)
+            continue
+        checker = SealChecker(checker)
+        if one.position < found.state.superblock.start and (
+                one.position not in replay.acknowledged):
+            problems.append(f"position {one.position:#x}, {one.size} bytes of old history do not "
+                            "verify; the state does not rest on them")
     problems += checker.problems
     for note in found.notes:
         print(f"note: {note}")
@@ -258,10 +291,11 @@ def verify(region: RegionFile, _: argparse.Namespace) -> int:
 class SealChecker:
     """Replays history and recomputes the git ids of every seal that it has the state for."""
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-        self.verified = 0
-        self.unknown = 0
+    def __init__(self, before: SealChecker | None = None) -> None:
+        """`before`: the checker of what lies before a gap; its findings are kept."""
+        self.problems: list[str] = before.problems if before is not None else []
+        self.verified: int = before.verified if before is not None else 0
+        self.unknown: int = before.unknown if before is not None else 0
         self._replay = Replay()
         self._sealer = Sealer(self, [])
         self._first: int | None = None

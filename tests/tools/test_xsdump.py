@@ -124,6 +124,26 @@ def test_old_history_is_listed(tmp_path: Path) -> None:
     assert xsdump(path, "verify")[0] == 0
 
 
+def test_damage_in_old_history_is_told(tmp_path: Path) -> None:
+    """A record that no state rests on any more: shown as damaged, and verify says where."""
+    life = Life(ArrayMedium(layout.REGION_SIZE_MIN))
+    while life.journal.log.tail < 3 * life.journal.log.size:
+        life.turn((11, 0, b"/loud\0" + b"x" * 2000))
+        life.tidy()
+    log = life.journal.log
+    path = tmp_path / "region"
+    path.write_bytes(life.medium.bytes)
+    _, text = xsdump(path, "log")
+    old = (log.superblock.start + log.tail - log.size) // 2
+    life.medium.bytes[layout.LOG_OFFSET + old % log.size] ^= 1
+    path.write_bytes(life.medium.bytes)
+    code, text = xsdump(path, "verify")
+    assert code == 1 and "old history" in text
+    _, text = xsdump(path, "log")
+    assert "damaged)" in text
+    assert Life(ArrayMedium(bytes(life.medium.bytes))).state() == life.state()
+
+
 @pytest.mark.parametrize(("content", "words"), [
     (b"", "too few"), (b"hello", "too few"), (os.urandom(1 << 20), "no magic")])
 def test_what_is_no_region(tmp_path: Path, content: bytes, words: str) -> None:
@@ -139,6 +159,7 @@ def test_wrong_arguments(region: Path) -> None:
     """Usage errors have exit code 2; --help has examples."""
     assert xsdump(region, "bananas")[0] == 2
     assert xsdump(region)[0] == 2
+    assert xsdump(region, "log", "-n", "-5")[0] == 2
     done = subprocess.run([XSDUMP, "--help"], capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0 and "examples:" in done.stdout and "exit codes:" in done.stdout
 
