@@ -207,30 +207,29 @@ class Store:
                 self._fire(effect.path, False, effect.before, effect.after)
         elif isinstance(effect, Cut) and effect.fires:
             by_path = self.watches.by_path
-            for path, node in effect.removed[:-1]:
-                if path in by_path:
-                    self._fire(path, True, node, None, effect)
+            watched = [pair for pair in effect.removed[:-1] if pair[0] in by_path]
+            gone = dict(effect.removed) if watched else {}  # once, however many watches hear
+            for path, node in watched:
+                self._fire(path, True, node, None, gone.get(paths.parent(path)))
             self._fire(effect.path, False, effect.removed[-1][1], None)
 
     def _fire(self, path: Path, exact: bool, before: Node | None, after: Node | None,
-              cut: Cut | None = None) -> None:
+              gone_parent: Node | None = None) -> None:
         """Tell the watches of `path` (exact: only those on itself) that it was changed."""
         for watch in self.watches.exact(path) if exact else self.watches.matching(path):
             client = watch.client
-            if client.privileged or self._may_hear(client, path, before, after, cut):
+            if client.privileged or self._may_hear(client, path, before, after, gone_parent):
                 packet = watch.event(path)
                 if packet is not None and client.queue_event(packet, is_special=False):
                     self.heard.add(client)
 
     def _may_hear(self, client: Client, path: Path, before: Node | None, after: Node | None,
-                  cut: Cut | None) -> bool:
+                  gone_parent: Node | None) -> bool:
         """Whether the client may read the node, with its old or its new rights, or its parent
         (XSA-115). What was removed is judged by its last rights."""
         parent = self.tree.get(paths.parent(path)) if path != paths.ROOT else None
-        if parent is None and cut is not None:
-            parent = dict(cut.removed).get(paths.parent(path))
         return any(node.perms.allows(client.domid, client.target, READ)
-                   for node in (before, after, parent) if node is not None)
+                   for node in (before, after, parent or gone_parent) if node is not None)
 
     # -- questions of handlers
 

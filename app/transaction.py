@@ -153,7 +153,6 @@ class Overlay:
         for one in self._subtree(path):
             node = self._peek(one)
             assert node is not None, one
-            self.touch(one)
             self._account(one, node, -1)
             self.nodes[one] = None
             parent, name = paths.parent(one), paths.name(one)
@@ -232,10 +231,12 @@ class Overlay:
         return [name for name in names if self._peek(paths.child(path, name)) is not None]
 
     def _subtree(self, path: Path) -> list[Path]:
-        """`path` and all below it that the transaction can see, parents before children."""
+        """`path` and all below it that the transaction can see, parents before children. Each is
+        touched when it is met: a walk beyond the limit ends there."""
         found, stack = [], [path]
         while stack:
             one = stack.pop()
+            self.touch(one)
             found.append(one)
             stack += [paths.child(one, name) for name in reversed(self._names(one))]
         return found

@@ -27,7 +27,8 @@ SPDX = "# SPDX-License-Identifier: Apache-2.0"
 LINE_MAX, FILE_MAX, FILE_REFUSED, FUNCTION_MAX = 100, 500, 800, 60
 REASON = "Over 500 lines because "
 CATCH_ALL = {"Exception", "BaseException"}
-OWED = {  # what does not hold yet; an entry that holds again fails, and is to be removed
+# What does not hold yet; an entry that holds again fails, and is to be removed.
+OWED: dict[tuple[str, str], str] = {
 }
 HAS_END = re.compile(r"\b(until|when|once|as soon as)\b")
 

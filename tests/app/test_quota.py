@@ -208,7 +208,7 @@ def test_what_is_touched_already_may_be_touched_again() -> None:
 
 
 def test_one_request_does_not_touch_more_than_allowed() -> None:
-    """C counts each node; a guest's RM of a tree copies all of it into its transaction here."""
+    """As in C, each node of a removed tree counts; what is refused leaves nothing behind."""
     world = home(transaction_nodes=3)
     for number in range(9):
         world.ask("g1", f"MKDIR d/{number}")
