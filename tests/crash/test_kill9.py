@@ -2,7 +2,7 @@
 """P1, P3: the real process is killed under load; what was acknowledged is there, exactly.
 
 Method: tests/crash/kill9.py with a small region (so that the log wraps and is carried) and the
-default one. 1,000 kills: `python -m tests.crash.kill9`.
+default one. 1,000 kills: `.venv/bin/python -m tests.crash.kill9`.
 Cannot show: every moment of a kill; tests/crash/test_every_store.py enumerates those."""
 
 from __future__ import annotations
