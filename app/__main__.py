@@ -13,15 +13,20 @@ import shutil
 import sys
 import time
 
-from app.host import Host, make_host
+from app.guests import Guests
+from app.host import NoHost
 from app.journal import Journal, Start, open_journal, space_for
+from app.lastwords import LastWords
 from app.quota import DEFAULTS
 from app.serve import Server
 from app.services import LEVELS, Console
 from app.sockets import Listener, SocketError
 from app.store import Store
+from persist.intent import read_intent
 from persist.recover import Outcome
 from persist.region import RegionError, RegionFile, open_region
+from ring.host import Host, HostError
+from ring.sim import SimHost
 
 EXIT_USAGE = 2
 EXIT_CANNOT_START = 1
@@ -33,6 +38,7 @@ EXAMPLES = """examples:
   python3 -m app                                   socket ./run/socket, region in /dev/shm
   python3 -m app --socket /run/xenstored/socket --region /dev/shm/xenstore.region
   python3 -m app --region-size 16M --quota nodes=5000 --quota watches=0
+  python3 -m app --host linux --socket /run/xenstored/socket    in place of a Xen host's xenstored
 
 A client finds the server by XENSTORED_PATH:
   XENSTORED_PATH=run/socket xenstore-ls -f
@@ -53,23 +59,23 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     console = Console(options.log_level)
     try:
-        host = make_host(options.host)
+        check_host(options.host)
         quotas = [parse_quota(text) for text in options.quota]
         size = parse_size(options.region_size) if options.region_size is not None else None
     except (ValueError, UsageError) as error:
         print(f"tardigrade: {error}", file=sys.stderr)
         return EXIT_USAGE
     try:
-        serve(options, host, quotas, size, console)
-    except (RegionError, SocketError) as error:
+        serve(options, quotas, size, console)
+    except (RegionError, SocketError, HostError) as error:
         print(f"tardigrade: {error}", file=sys.stderr)
         return EXIT_CANNOT_START
     return 0
 
 
-def serve(options: argparse.Namespace, host: Host, quotas: list[tuple[str, int]],
+def serve(options: argparse.Namespace, quotas: list[tuple[str, int]],
           size: int | None, console: Console) -> None:
-    """Recover, listen, serve until a signal. Raises RegionError or SocketError."""
+    """Recover, listen, serve until a signal. Raises RegionError, SocketError or HostError."""
     socket_path = options.socket or default_socket()
     region_path = options.region or default_region(socket_path)
     raise_file_limit()
@@ -77,26 +83,41 @@ def serve(options: argparse.Namespace, host: Host, quotas: list[tuple[str, int]]
     listener = Listener(socket_path)  # first: clients of the last life wait here for us
     try:
         region = open_region(region_path, size)
+        guests, last_words = None, LastWords(region_path + ".crash", options.watchdog)
         try:
-            server = recover(region, listener, host, quotas, console)
+            machine = make_machine(options.host)
+            guests = Guests(machine) if machine is not None else None
+            server = recover(region, listener, guests, quotas, console, last_words)
             console.info(f"listening on {os.path.abspath(socket_path)}")
             console.info(f"try: XENSTORED_PATH={os.path.abspath(socket_path)} xenstore-ls -f")
             server.run()
+            last_words.close()
+        except Exception as error:
+            last_words.say(error)
+            raise
         finally:
+            if guests is not None:
+                guests.machine.close()
             region.close()
     finally:
         listener.close()
 
 
-def recover(region: RegionFile, listener: Listener, host: Host, quotas: list[tuple[str, int]],
-            console: Console) -> Server:
-    """From the region's bytes to a server that is ready. Raises RegionError."""
+def recover(region: RegionFile, listener: Listener, guests: Guests | None,
+            quotas: list[tuple[str, int]], console: Console, last_words: LastWords) -> Server:
+    """From the region's bytes, and the rings', to a server that is ready. Raises RegionError."""
     began_ns = time.perf_counter_ns()
     console.protected.add(region.identity())
-    store = Store(space_for(region, heap_limit()), host, console)
-    journal, start = open_journal(region, store, clock_us, lambda: keep_damaged(region, console))
+    intent, cause = read_intent(region), last_words.of_last_life()
+    store = Store(space_for(region, heap_limit()), guests or NoHost(), console)
+    journal, start = open_journal(region, store, clock_us, lambda: keep_damaged(region, console),
+                                  cause or "")
+    if guests is None and any(one.epoch for one in store.domains.values()):
+        raise RegionError(f"{region.path}: domains were introduced to the server of this region: "
+                          "name the --host that they are on, or take another region")
+    server = Server(store, journal, listener, console, guests, last_words)
+    server.resume(start, intent, cause)
     took_ms = (time.perf_counter_ns() - began_ns) / 1e6
-    server = Server(store, journal, listener, console)
     for name, value in quotas:
         store.quotas.put(name, value)
     server.change(store.take_effects())
@@ -121,12 +142,37 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--region-size", metavar="SIZE",
                         help="of a new region: bytes, or with K, M, G (default 64M, at least 1M)")
     parser.add_argument("--host", metavar="HOST", default="none",
-                        help="none, or sim:DIR for a simulated Xen directory (default %(default)s)")
+                        help="whose guests are served: none, linux (a Xen host's dom0), or "
+                        "sim:DIR (a simulated Xen directory) (default %(default)s)")
     parser.add_argument("--quota", metavar="NAME=VALUE", action="append", default=[],
                         help=f"set a quota, 0 for no limit; names: {' '.join(DEFAULTS)}")
+    parser.add_argument("--watchdog", metavar="S", type=float, default=30,
+                        help="seconds of its own running time after which a server that makes no "
+                        "progress ends itself (default %(default)g)")
     parser.add_argument("--log-level", metavar="L", default="info", choices=LEVELS,
                         help=f"{', '.join(LEVELS)} (default %(default)s; debug logs requests)")
     return parser.parse_args(arguments)
+
+
+def check_host(spec: str) -> None:
+    """Raises UsageError for a --host that is none."""
+    kind, _, directory = spec.partition(":")
+    if spec in ("none", "linux"):
+        return
+    if kind != "sim" or not directory:
+        raise UsageError(f"--host {spec}: expected none, linux or sim:DIR")
+    if not os.path.isdir(directory):
+        raise UsageError(f"--host {spec}: {directory} is no directory")
+
+
+def make_machine(spec: str) -> Host | None:
+    """The machine of a checked --host argument; None for none. Raises HostError."""
+    if spec == "none":
+        return None
+    if spec == "linux":
+        from ring.linux import LinuxHost  # only where it can work
+        return LinuxHost()
+    return SimHost(spec.partition(":")[2])
 
 
 def parse_size(text: str) -> int:
@@ -221,6 +267,8 @@ def tell(console: Console, region: RegionFile, start: Start, took_ms: float) -> 
         end = "a clean end" if start.ended_cleanly else "a crash"
         console.info(f"{where}: {start.outcome.value} after {end}; {start.nodes} nodes from "
                      f"{start.records} records in {took_ms:.1f} ms; this is life {start.life}")
+    if start.cause:
+        console.error(f"the last life ended by: {start.cause.splitlines()[-1]}")
     for damage in start.damages:
         console.error(f"DAMAGED at log position {damage.position:#x}, {damage.size} bytes dropped: "
                       f"{damage.reason}")

@@ -5,6 +5,8 @@ K1. An event that waits in the outbox is not queued again, unless it is special:
     gets it once, as from C xenstored.
 K2. The outbox holds whole packets in the order in which the client must see them; the turn
     publishes them after the commit point, never before.
+K3. What belongs to a durable client (a ring) is kept in items under its conn_id, which then is
+    an epoch: never given out twice. What belongs to a socket ends with it.
 Knows nothing of sockets and rings."""
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ NO_TARGET = -1
 class Client:
     """A connection's identity, watches, open transactions and packets to be sent."""
 
-    __slots__ = ("base", "conn_id", "domid", "outbox", "pid", "privileged", "queued_events",
-                 "target", "transactions", "watches")
+    is_durable = False
+
+    __slots__ = ("base", "conn_id", "domid", "error", "held_by", "outbox", "pid", "privileged",
+                 "queued_events", "target", "transactions", "watches")
 
     def __init__(self, conn_id: int, domid: int, privileged: bool, pid: int = 0) -> None:
         self.conn_id = conn_id
@@ -33,6 +37,8 @@ class Client:
         self.privileged = privileged
         self.pid = pid  # of a socket's peer, for the history; 0 if unknown
         self.target = NO_TARGET
+        self.error = 0  # of a ring that is ignored: what its error word says
+        self.held_by: Client | None = None  # congested by this one's writes: let it read first
         self.base = paths.home(domid)
         self.outbox: list[bytes] = []
         self.queued_events: set[bytes] = set()  # those in the outbox (K1)
@@ -47,6 +53,10 @@ class Client:
             self.queued_events.add(packet)
         self.outbox.append(packet)
         return True
+
+    def is_congested(self) -> bool:
+        """Whether those who cause more events should wait until some were read."""
+        return False
 
     def take_outbox(self) -> bytes:
         """All packets of the outbox, joined; it is empty afterwards."""

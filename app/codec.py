@@ -7,7 +7,7 @@ Knows nothing of positions and of the log. Change with: FORMAT.md, and layout.VE
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
@@ -37,6 +37,21 @@ class SealMark(NamedTuple):
     start: int
 
 
+class Stream(NamedTuple):
+    """Where a ring's two streams stand, in 64-bit positions: requests consumed up to `before` the
+    turn and `after` it; replies and events published up to `sent` when this was written, and
+    `data`, which begins at `start`; all from `sent` on is owed. `input`: consumed, but not a
+    whole request yet. `epoch`: of the connection."""
+
+    epoch: int
+    before: int
+    after: int
+    sent: int
+    start: int
+    data: bytes
+    input: bytes
+
+
 class Step(NamedTuple):
     """One request that changed something, as read back. An effect is (path, node), (path, None)
     for a removed subtree, or (key, value) of an item, with a str for the key."""
@@ -56,6 +71,7 @@ class Turn(NamedTuple):
     generation: int
     digest: int
     steps: list[Step]
+    streams: list[Stream]
 
 
 class Carry(NamedTuple):
@@ -66,6 +82,7 @@ class Carry(NamedTuple):
     nodes: list[tuple[Path, Node]]
     items: list[tuple[str, Item]]
     seal: SealMark | None
+    streams: list[Stream]
 
 
 class Life(NamedTuple):
@@ -77,6 +94,7 @@ class Life(NamedTuple):
     digest: int
     outcome: str
     damages: list[tuple[int, int, str]]
+    cause: str  # what the life before said of its end; empty if nothing
 
 
 SERVER = Client(0, 0, privileged=True)  # the author of the server's own changes
@@ -103,7 +121,8 @@ def item_digest(key: str, value: Item) -> int:
 
 
 def encode_turn(time_us: int, generation: int, digest: int,
-                steps: list[tuple[Client, Request, list[Effect]]]) -> bytes:
+                steps: list[tuple[Client, Request, list[Effect]]],
+                streams: Sequence[Stream] = ()) -> bytes:
     """The payload of a TURN record."""
     said: Any
     if len(steps) == 1 and len(steps[0][2]) == 1:  # by far the most turns: no comprehensions
@@ -114,7 +133,13 @@ def encode_turn(time_us: int, generation: int, digest: int,
         said = [(client.conn_id, client.domid, client.pid, request[0], request[1],
                  [encode_effect(effect) for effect in effects])
                 for client, request, effects in steps]
-    packed: bytes = _pack((time_us, generation, digest, said))
+    packed: bytes = _pack((time_us, generation, digest, said, streams))
+    return packed
+
+
+def encode_slot(time_us: int, streams: Sequence[Stream]) -> bytes:
+    """The payload of a turn that only moved rings."""
+    packed: bytes = _pack((time_us, streams))
     return packed
 
 
@@ -133,7 +158,8 @@ def encode_carry(carry: Carry) -> bytes:
     """The payload of a CARRY record."""
     packed: bytes = _pack([carry.generation, carry.digest,
                            [(path, node.value, node.perms.wire, node.ordinal)
-                            for path, node in carry.nodes], carry.items, carry.seal])
+                            for path, node in carry.nodes], carry.items, carry.seal,
+                           carry.streams])
     return packed
 
 
@@ -151,19 +177,26 @@ def encode_seal(seal: SealMark) -> bytes:
 
 def decode_turn(payload: bytes, position: int) -> Turn:
     """Read a TURN record; its nodes note `position`."""
-    time_us, generation, digest, steps = unpack(payload)
+    time_us, generation, digest, steps, streams = unpack(payload)
     return Turn(time_us, generation, digest, [
         Step(conn_id, domid, pid, type_, req_id,
              [_effect(effect, position) for effect in effects])
-        for conn_id, domid, pid, type_, req_id, effects in steps])
+        for conn_id, domid, pid, type_, req_id, effects in steps],
+        [Stream(*stream) for stream in streams])
 
 
 def decode_carry(payload: bytes, position: int) -> Carry:
     """Read a CARRY record; its nodes note `position`."""
-    generation, digest, nodes, items, seal = unpack(payload)
+    generation, digest, nodes, items, seal, streams = unpack(payload)
     return Carry(generation, digest, [_node(node, position) for node in nodes],
                  [(key, item(value)) for key, value in items],
-                 SealMark(*seal) if seal is not None else None)
+                 SealMark(*seal) if seal is not None else None,
+                 [Stream(*stream) for stream in streams])
+
+
+def decode_slot(payload: bytes) -> list[Stream]:
+    """Read a turn slot."""
+    return [Stream(*stream) for stream in unpack(payload)[1]]
 
 
 def decode_life(payload: bytes) -> Life:
@@ -191,7 +224,7 @@ def _node(fields: list[Any], position: int) -> tuple[Path, Node]:
 
 def item(value: Any) -> Item:
     """An item's value as read back."""
-    return tuple(value) if isinstance(value, list) else value
+    return tuple([item(one) for one in value]) if isinstance(value, list) else value
 
 
 def _effect(effect: Any, position: int) -> tuple[Any, Any]:

@@ -31,6 +31,9 @@ class Services(Protocol):
     def write_file(self, path: str, text: str) -> None:
         """Write a report."""
 
+    def warn(self, text: str) -> None:
+        """Write a line that a client does what it should not."""
+
     def say(self, text: str) -> None:
         """Write a line to the log."""
 

@@ -7,17 +7,26 @@ Knows nothing of how they are stored or delivered."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from app.path import Path
 
 if TYPE_CHECKING:
     from app.tree import Node
 
-Item = int | str | bytes | tuple[int, ...] | None  # what an item may hold; None: no such item
+# What an item may hold; None at the top: no such item.
+Item: TypeAlias = "int | str | bytes | tuple[Item, ...] | None"
 
 
 EFFECT_OVERHEAD = 64  # bytes beyond path, value and perms, with the request's own, at most
+
+
+def value_bytes(value: Item) -> int:
+    """An upper bound of what an item's value takes in a record."""
+    if isinstance(value, tuple):
+        return 5 + sum(map(value_bytes, value))
+    return 5 + len(value.encode() if isinstance(value, str) else value) if isinstance(
+        value, (str, bytes)) else 9
 
 
 class Put:
@@ -63,9 +72,7 @@ class SetItem:
 
     def log_bytes(self) -> int:
         """An upper bound of what this takes in a record."""
-        size = len(self.after) if isinstance(self.after, (str, bytes)) else 0
-        size += 9 * len(self.after) if isinstance(self.after, tuple) else 0
-        return EFFECT_OVERHEAD + len(self.key) + size
+        return EFFECT_OVERHEAD + len(self.key) + value_bytes(self.after)
 
 
 Effect = Put | Cut | SetItem

@@ -1,63 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the server asks of the machine it runs on: today only whether a domain exists.
+"""What the core asks of the machine it runs on: domains, and connections to them.
 
-Hosts: none (no hypervisor: domain 0 alone), sim:DIR (the simulated Xen directory of tests/oracle).
-Knows nothing of the store."""
+Implemented by guests.py for machines with rings, and here for those without.
+Knows nothing of pages and ports."""
 
 from __future__ import annotations
 
-import os
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from app.errors import Enomem
-from app.perms import DOMID_FIRST_RESERVED
+from app.errors import Einval
 
-_ALIVE = ("running", "shutdown", "crashed")
+if TYPE_CHECKING:
+    from app.client import Client
+
+
+class Domain(NamedTuple):
+    """A domain that exists: what tells it from another with its number (0: not known yet), and
+    whether it has shut down or crashed."""
+
+    identity: int
+    is_shutdown: bool
 
 
 class Host(Protocol):
-    """The hypervisor's side."""
+    """The hypervisor's side. What these change outside of memory, a crash undoes by itself."""
 
-    def exists(self, domid: int) -> bool:
-        """Whether there is a domain `domid`, other than 0, at this moment."""
+    def look(self, domid: int) -> Domain | None:
+        """A domain other than 0 as it is now; None: there is none, or it is dying.
+
+        Raises Enomem if that cannot be told."""
+
+    def attach(self, domid: int, epoch: int, gfn: int, port: int) -> Client:
+        """Map the domain's ring and bind its port; nothing is stored into the ring. A connection
+        that it had is given up. Raises Einval if the machine refuses."""
+
+    def detach(self, client: Client) -> None:
+        """Give up ring and port."""
 
 
 class NoHost:
     """No hypervisor: there is no domain but 0."""
 
-    def exists(self, domid: int) -> bool:
-        """Never."""
-        return False
+    def look(self, domid: int) -> Domain | None:
+        """Nobody."""
+        return None
 
+    def attach(self, domid: int, epoch: int, gfn: int, port: int) -> Client:
+        """There is nobody to attach."""
+        raise Einval
 
-class SimHost:
-    """The simulated Xen directory: file state.DOMID holds one word."""
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-
-    def exists(self, domid: int) -> bool:
-        """Whether the domain's state is running, shutdown or crashed. Raises Enomem if its file
-        cannot be read: that is no answer."""
-        if domid >= DOMID_FIRST_RESERVED:
-            return False
-        try:
-            with open(os.path.join(self._directory, f"state.{domid}"), encoding="ascii",
-                      errors="replace") as file:
-                return file.readline(32).strip() in _ALIVE
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise Enomem from error  # out of descriptors or not readable: we do not know
-
-
-def make_host(spec: str) -> Host:
-    """The host of a --host argument. Raises ValueError with one clear line."""
-    kind, _, rest = spec.partition(":")
-    if spec == "none":
-        return NoHost()
-    if kind == "sim" and rest:
-        if not os.path.isdir(rest):
-            raise ValueError(f"--host {spec}: {rest} is no directory")
-        return SimHost(rest)
-    raise ValueError(f"--host {spec}: expected none or sim:DIR")
+    def detach(self, client: Client) -> None:
+        """Nothing was attached."""

@@ -2,12 +2,15 @@
 """The small durable state beside the tree: named items. Quotas, domains, next ids, specials.
 
 I1. Whatever must come back after a crash and is no node is an item, and changes only by put().
-Keys: "quota.NAME", "quota.DOMID.NAME", "domain.DOMID.features", "special.@NAME", "next.NAME".
+I2. What answers may depend on counts as a change for open transactions; the bookkeeping of
+    connections (watches, transactions, next ids) does not: note() instead of put().
+Keys: "quota.NAME", "quota.DOMID.NAME", "domain.DOMID", "domain.DOMID.features", "special.@NAME",
+"watch.EPOCH.ORDINAL", "tx.EPOCH.TX_ID", "tx.EPOCH.TX_ID.NUMBER", "suspect.WHAT", "next.NAME".
 Knows nothing of what the values mean."""
 
 from __future__ import annotations
 
-from app.effects import Item, SetItem
+from app.effects import Item, SetItem, value_bytes
 from app.tree import Tree
 
 ITEM_OVERHEAD = 48  # bytes in the log beyond key and value, at most
@@ -15,9 +18,23 @@ ITEM_OVERHEAD = 48  # bytes in the log beyond key and value, at most
 
 def item_bytes(key: str, value: Item) -> int:
     """An upper bound of what one item takes in the log."""
-    size = len(value) if isinstance(value, (str, bytes)) else 0
-    size += 9 * len(value) if isinstance(value, tuple) else 0
-    return len(key) + size + ITEM_OVERHEAD
+    return len(key) + value_bytes(value) + ITEM_OVERHEAD
+
+
+def group_of(key: str) -> tuple[str, str]:
+    """What belongs together: kind, and the number behind it if there is one. ("watch", "5") for
+    "watch.5.17", ("quota", "") for "quota.nodes"."""
+    kind, _, rest = key.partition(".")
+    number, _, _ = rest.partition(".")
+    return kind, number if number.isdigit() else ""
+
+
+def grouped(values: dict[str, Item]) -> dict[tuple[str, str], dict[str, Item]]:
+    """All items by group."""
+    groups: dict[tuple[str, str], dict[str, Item]] = {}
+    for key, value in values.items():
+        groups.setdefault(group_of(key), {})[key] = value
+    return groups
 
 
 class Items:
@@ -25,6 +42,7 @@ class Items:
 
     def __init__(self, tree: Tree) -> None:
         self.values: dict[str, Item] = {}
+        self.groups: dict[tuple[str, str], dict[str, Item]] = {}
         self._tree = tree
 
     def get(self, key: str) -> Item:
@@ -38,21 +56,27 @@ class Items:
 
     def put(self, key: str, value: Item) -> None:
         """Change an item, as part of the current step. None removes it."""
-        before = self.values.get(key)
-        if before != value:
-            self.restore(key, value)
+        if self.note(key, value):
             self._tree.changes += 1
-            self._tree.effects.append(SetItem(key, before, value))
+
+    def note(self, key: str, value: Item) -> bool:
+        """As put(), for what no answer depends on (I2). Whether anything changed."""
+        before = self.values.get(key)
+        if before == value:
+            return False
+        self.restore(key, value)
+        self._tree.effects.append(SetItem(key, before, value))
+        return True
 
     def restore(self, key: str, value: Item) -> None:
         """Change an item without an effect: for replay."""
-        before = self.values.pop(key, None)
+        before, group = self.values.pop(key, None), group_of(key)
         if before is not None:
             self._tree.space.items_bytes -= item_bytes(key, before)
+            del self.groups[group][key]
         if value is not None:
             self.values[key] = value
+            self.groups.setdefault(group, {})[key] = value
             self._tree.space.items_bytes += item_bytes(key, value)
-
-    def with_prefix(self, prefix: str) -> list[str]:
-        """The keys that begin with `prefix`."""
-        return [key for key in self.values if key.startswith(prefix)]
+        elif not self.groups.get(group, True):
+            del self.groups[group]

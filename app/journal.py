@@ -13,20 +13,19 @@ Change with: codec.py and FORMAT.md (what a record says), store.py (what there i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from app import codec
-from app import path as paths
 from app.client import Client
-from app.codec import DIGEST_MASK, Carry, Life, SealMark
+from app.codec import DIGEST_MASK, Carry, Life, SealMark, Stream
 from app.effects import Cut, Effect, Item, Put, SetItem
 from app.path import ROOT, Path
-from app.perms import from_wire
-from app.replay import UNKNOWN, Replay, Sealed
+from app.replay import FoundStream, Replay, Sealed, Stamp, mend
 from app.seal import Sealer
 from app.store import Store
-from app.tree import Directory, Node, Space, node_bytes
+from app.streams import StreamBook, StreamSource
+from app.tree import Node, Space, node_bytes
 from app.wire import Request
 from persist import oid
 from persist.clean import Cleaner
@@ -35,6 +34,7 @@ from persist.log import Log, format_region
 from persist.record import Kind, Record
 from persist.recover import SEGMENT_SHIFT, Damage, Outcome, Recovery, recover
 from persist.region import Medium
+from persist.slots import SLOT_PAYLOAD_MAX, TurnSlots, read_slots
 
 NODES_PER_CARRY = 32
 BYTES_PER_CARRY = 8 << 10
@@ -53,6 +53,10 @@ class Start(NamedTuple):
     ended_cleanly: bool
     records: int
     nodes: int
+    sequence: int  # of the last record before this life
+    cause: str  # why the last life ended, if it said so
+    streams: dict[int, FoundStream]
+    last_stamp: Stamp
 
 
 def space_for(medium: Medium, heap_bytes: int) -> Space:
@@ -65,7 +69,7 @@ class Journal:
     """The log of one store. Made by open_journal()."""
 
     def __init__(self, medium: Medium, store: Store, clock_us: Callable[[], int], log: Log,
-                 replay: Replay, found: Recovery) -> None:
+                 replay: Replay, found: Recovery, slot_sequence: int) -> None:
         self.log = log
         self.digest = replay.digest or 0
         self.last_seal = replay.sealed.mark if replay.sealed is not None else None
@@ -81,6 +85,9 @@ class Journal:
         self._carry_nodes: dict[Path, Node] = {}
         self._carry_items: dict[str, Item] = {}
         self._carry_seal = False
+        self.streams = StreamBook(self._died)
+        self._slots = TurnSlots(medium, slot_sequence)
+        self._in_slot: set[int] = set()  # epochs of which only the newest slot has the newest entry
         self._born = 0
         self._unsealed = True
         # The sealed state is verified first, then its ids are the base of all later ones.
@@ -105,6 +112,11 @@ class Journal:
         self._cleaner.live.update(dict.fromkeys(found.segments, 0))
         self._cleaner.live.update(live)
 
+    def begin_stream(self, source: StreamSource, found: FoundStream | None = None) -> None:
+        """Record this connection's streams from now on; `found` is what recovery knows of them."""
+        for position in self.streams.begin(source, found):
+            self._cleaner.born(position)
+
     # -- the commit point
 
     def prepare(self) -> None:
@@ -113,8 +125,10 @@ class Journal:
         if log.size - log.tail + log.floor < self._room:
             self._cleaner.make_room(log.record_size_max)
 
-    def commit(self, steps: list[tuple[Client, Request, list[Effect]]]) -> int:
-        """Append one record with all of a turn's steps; returns its size in the log.
+    def commit(self, steps: list[tuple[Client, Request, list[Effect]]],
+               streams: Sequence[Stream] = ()) -> int:
+        """Append one record with all of a turn's steps and the streams of the rings that it
+        moved; returns its size in the log.
 
         Nothing of the turn may be published before this returns. Dying inside: either the
         whole turn is replayed, or none of it."""
@@ -126,10 +140,30 @@ class Journal:
                     self._take_cut(effect)
                 elif isinstance(effect, SetItem):
                     self._take_item(effect)
-        self._unsealed = True
+        self._unsealed = self._unsealed or bool(steps)
+        self._in_slot.clear()
+        for stream in streams:
+            self._born += self.streams.take(stream, self.log.tail)
         payload = codec.encode_turn(self._clock_us(), self._store.tree.generation, self.digest,
-                                    steps)
+                                    steps, streams)
         return self._append(Kind.TURN, payload)
+
+    def commit_slot(self, streams: Sequence[Stream]) -> bool:
+        """Write a turn that only moved rings to a turn slot, if it may be there: whether it is."""
+        if not self.streams.may_stay_out(streams):
+            return False
+        payload = codec.encode_slot(self._clock_us(), streams)
+        if len(payload) > SLOT_PAYLOAD_MAX:
+            return False
+        self._slots.write(self.log.tail, payload)
+        self._in_slot = {stream.epoch for stream in streams}
+        return True
+
+    def log_owed(self, sources: Sequence[StreamSource]) -> int:
+        """These are owed bytes after publishing: what only a slot holds goes into the log. Returns
+        its size there."""
+        streams = [source.whole_stream() for source in sources if source.conn_id in self._in_slot]
+        return self.commit([], streams) if streams else 0
 
     def _take_put(self, effect: Put) -> None:
         path, before, after = effect.path, effect.before, effect.after
@@ -175,7 +209,7 @@ class Journal:
             self._born += 1
         self.digest = (self.digest + change) & DIGEST_MASK
         if self._sealed is None:
-            self._sealer.mark(ROOT)
+            self._sealer.mark_item(key)
         else:
             self._sealed.note_item(key, effect.before)
 
@@ -243,6 +277,8 @@ class Journal:
         self._sealer.view = self
         for path in sealed.changed():
             self._sealer.mark(path)
+        for key in sealed.changed_items():
+            self._sealer.mark_item(key)
         self._sealer.mark(ROOT)
 
     def _seal(self) -> None:
@@ -271,21 +307,24 @@ class Journal:
         directory = self._store.tree.dirs.get(path)
         return list(directory.names) if directory is not None else []
 
-    def items(self) -> dict[str, Item]:
+    def item_groups(self) -> dict[tuple[str, str], dict[str, Item]]:
         """The items."""
-        return self._store.items.values
+        return self._store.items.groups
 
     # -- Carrier
 
     def live_bytes(self) -> int:
         """An upper bound of what all live state takes in the log."""
-        return self._store.tree.bytes + self._store.tree.space.items_bytes
+        return (self._store.tree.bytes + self._store.tree.space.items_bytes
+                + self.streams.live_bytes())
 
     def collect(self, one: Record) -> None:
         """Remember what of a record is still live."""
         position = one.position
         if one.kind == Kind.TURN:
-            for step in codec.unpack(one.payload)[-1]:
+            *_, steps, streams = codec.unpack(one.payload)
+            self.streams.collect(streams, position)
+            for step in steps:
                 for effect in step[-1]:
                     if type(effect) is bytes:
                         continue
@@ -294,7 +333,8 @@ class Journal:
                     else:
                         self._collect_item(effect[0], position)
         elif one.kind == Kind.CARRY:
-            _, _, nodes, items, _ = codec.unpack(one.payload)
+            _, _, nodes, items, _, streams = codec.unpack(one.payload)
+            self.streams.collect(streams, position)
             for path, *_ in nodes:
                 self._collect_node(path, position)
             for key, _ in items:
@@ -309,6 +349,7 @@ class Journal:
         for key, position in list(self._item_positions.items()):
             if begin <= position < end:
                 self._collect_item(key, position)
+        self.streams.collect_lost(begin, end)
         self._carry_seal |= begin <= self._seal_position < end
 
     def flush(self) -> None:
@@ -324,6 +365,15 @@ class Journal:
         if batch or self._carry_items or self._carry_seal:
             self._append_carry(batch)
         self._carry_nodes.clear()
+        self._append_streams()
+
+    def _append_streams(self) -> None:
+        while True:
+            streams, self._born = self.streams.carry(self.log.tail)
+            if not streams:
+                break
+            self._append(Kind.CARRY, codec.encode_carry(Carry(
+                self._store.tree.generation, self.digest, [], [], None, streams)))
 
     def _collect_node(self, path: Path, position: int) -> None:
         node = self._store.tree.nodes.get(path)
@@ -347,7 +397,7 @@ class Journal:
             self._seal_position = tail
         self._born += len(batch) + len(items) + self._carry_seal
         carry = Carry(self._store.tree.generation, self.digest, batch, list(items.items()),
-                      self.last_seal if self._carry_seal else None)
+                      self.last_seal if self._carry_seal else None, [])
         self._carry_items, self._carry_seal = {}, False
         self._append(Kind.CARRY, codec.encode_carry(carry))
 
@@ -358,15 +408,19 @@ def seal_message(sequence: int) -> str:
 
 
 def open_journal(medium: Medium, store: Store, clock_us: Callable[[], int],
-                 keep_damaged: Callable[[], None]) -> tuple[Journal, Start]:
+                 keep_damaged: Callable[[], None], cause: str = "") -> tuple[Journal, Start]:
     """Recover `store` (which must be empty) from `medium`, or begin a new region.
 
-    `keep_damaged` is called before the first write if new damage was found. Writes nothing before
+    `cause`: why the last life ended, as far as that is known. `keep_damaged` is called before the
+    first write if new damage was found. Writes nothing before
     the state is rebuilt; then a LIFE record, and a TURN with the server's own changes. Dying at
     any point leaves a region that starts just as well. Raises RegionError for what is no region
     of ours."""
     replay = Replay()
     found = recover(medium, replay.apply)
+    slots = read_slots(medium)
+    for slot in slots:
+        replay.apply_slot(slot)
     notes = list(found.notes)
     damages = [one for one in found.damages if one.position not in replay.acknowledged]
     problem = _compare_digest(replay)
@@ -376,7 +430,7 @@ def open_journal(medium: Medium, store: Store, clock_us: Callable[[], int],
         notes.append(problem)
     elif found.damages:
         notes.append("the state digest agrees: the damaged bytes held nothing that is missed")
-    mended = _mend(replay)
+    mended = mend(replay)
     if mended:
         notes.append(f"{len(mended)} lost parents of known nodes were made anew, the first is "
                      f"{mended[0].path.decode()}")
@@ -397,11 +451,12 @@ def open_journal(medium: Medium, store: Store, clock_us: Callable[[], int],
     _restore(store, replay)
     number = max(replay.life.number + 1 if replay.life is not None else 1,
                  store.items.number("next.life", 1))
-    journal = Journal(medium, store, clock_us, log, replay, found)
+    journal = Journal(medium, store, clock_us, log, replay, found,
+                      slots[-1].sequence if slots else 0)
     journal.prepare()
     journal._append(Kind.LIFE, codec.encode_life(Life(
         clock_us(), number, store.tree.generation, journal.digest, outcome.value,
-        [(one.position, one.size, one.reason) for one in damages[:DAMAGES_LISTED]])))
+        [(one.position, one.size, one.reason) for one in damages[:DAMAGES_LISTED]], cause)))
     effects: list[Effect] = list(mended)
     if not store.tree.nodes:
         effects += store.populate()
@@ -410,7 +465,8 @@ def open_journal(medium: Medium, store: Store, clock_us: Callable[[], int],
     journal.commit([(codec.SERVER, codec.START, effects)])
     store.resume()
     return journal, Start(outcome, damages, notes, number, replay.ended_cleanly, found.records,
-                          len(store.tree.nodes))
+                          len(store.tree.nodes), state.sequence, cause, replay.streams,
+                          replay.last_stamp)
 
 
 def _compare_digest(replay: Replay) -> str | None:
@@ -420,31 +476,6 @@ def _compare_digest(replay: Replay) -> str | None:
     if recorded is None or recorded == computed:
         return None
     return f"state digest {computed:016x} instead of {recorded:016x}"
-
-
-def _mend(replay: Replay) -> list[Put]:
-    """Make the parents that damage has taken, readable by domain 0 only; none in a whole log."""
-    mended: list[Put] = []
-    if all(path in replay.nodes for path in replay.dirs):
-        return mended
-    for path in sorted(replay.dirs, key=len, reverse=True):  # children before parents
-        directory = replay.dirs[path]
-        for name in [name for name, ordinal in directory.names.items() if ordinal == UNKNOWN]:
-            below = paths.child(path, name)
-            if below not in replay.nodes and below not in replay.dirs:
-                del directory.names[name]
-        if not directory.names:
-            del replay.dirs[path]
-            continue
-        while path not in replay.nodes:
-            node = Node(b"", from_wire(b"n0\0"), 0)
-            replay.nodes[path] = node
-            mended.append(Put(path, None, node, fires=False))
-            if path != ROOT:
-                parent = paths.parent(path)
-                replay.dirs.setdefault(parent, Directory()).names[paths.name(path)] = 0
-                path = parent
-    return mended
 
 
 def _restore(store: Store, replay: Replay) -> None:

@@ -10,16 +10,18 @@ docs/misc/xenstore.txt; where the servers differ, docs/ARCHITECTURE.md says whom
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from app import control, domain, wire
+from app import domain, wire
 from app import path as paths
+from app.args import Op, View, number, strings
 from app.client import Client
-from app.errors import E2big, Eacces, Ebusy, Eexist, Einval, Enoent, Enospc, Enosys, Eperm, XsError
+from app.domain_ops import DOMAIN_OPS
+from app.errors import E2big, Eacces, Ebusy, Eexist, Einval, Enoent, Enospc, Eperm, XsError
 from app.path import Path
-from app.perms import DOMID_MAX, READ, WRITE, Perms, from_wire
-from app.quota import DEFAULTS, RECORD_HEADER, RECORD_PERM
+from app.perms import READ, WRITE, Perms
+from app.perms import parse as parse_perms
+from app.quota import RECORD_HEADER, RECORD_PERM
 from app.transaction import Overlay
 from app.tree import Node, Tree, node_bytes
 from app.watch import Watch
@@ -28,40 +30,7 @@ from app.wire import OK, PAYLOAD_MAX
 if TYPE_CHECKING:
     from app.store import Store
 
-View = Tree | Overlay
-Handler = Callable[["Store", Client, View, bytes], bytes]
 DEPTH_MAX = 0xFFFF
-
-
-class Op(NamedTuple):
-    """How a message type is served. `uses_tx`: its tx_id counts, else it is ignored."""
-
-    handler: Handler
-    uses_tx: bool
-    privileged: bool
-
-
-# -- arguments
-
-
-def strings(payload: bytes, least: int, most: int) -> list[bytes]:
-    """The NUL-terminated strings of a payload. Raises Einval for another number of them."""
-    parts = payload.split(b"\0")
-    if parts.pop() or not least <= len(parts) <= most:
-        raise Einval
-    return parts
-
-
-def number(text: bytes, most: int) -> int:
-    """A decimal number of a client. Raises Einval."""
-    if not text.isdigit() or int(text) > most:
-        raise Einval
-    return int(text)
-
-
-def domid_of(text: bytes) -> int:
-    """A domid of a client. Raises Einval for junk and for more than 16 bits."""
-    return number(text, DOMID_MAX)
 
 
 def node_path(store: Store, client: Client, text: bytes) -> Path:
@@ -69,7 +38,8 @@ def node_path(store: Store, client: Client, text: bytes) -> Path:
     path = paths.parse(text, client.base)
     if not client.privileged:
         limit = store.quotas.limit("path-max", client.domid)
-        if paths.quota_length(path) >= limit or len(path) > paths.ABSOLUTE_MAX:
+        size = len(path)  # the length that counts is at most this
+        if size > paths.ABSOLUTE_MAX or (size >= limit and paths.quota_length(path) >= limit):
             raise Einval
     return path
 
@@ -164,8 +134,8 @@ def get_perms(store: Store, client: Client, view: View, payload: bytes) -> bytes
         perms = view.recall(name.decode("latin-1"), domain.special_perms(store, name))
         if not may(client, perms, READ):
             raise Eacces
-        return perms.wire
-    return get_node(client, view, only_path(store, client, payload), READ).perms.wire
+        return perms.shown
+    return get_node(client, view, only_path(store, client, payload), READ).perms.shown
 
 
 # -- changing
@@ -250,7 +220,7 @@ def set_perms(store: Store, client: Client, view: View, payload: bytes) -> bytes
     """SET_PERMS path perm+: replace the permission list."""
     strings(payload, 2, PAYLOAD_MAX)
     text, _, perms_wire = payload.partition(b"\0")
-    perms = from_wire(perms_wire)
+    perms = parse_perms(perms_wire)
     if not client.privileged and (
             perms.count > store.quotas.limit("node-permissions", client.domid)):
         raise Enospc
@@ -273,6 +243,7 @@ def set_perms(store: Store, client: Client, view: View, payload: bytes) -> bytes
     growth = len(perms.wire) - len(before.perms.wire)
     if growth > 0:
         view.admit(growth)
+    perms = domain.learn(store, perms)
     view.replace(path, before, Node(before.value, perms, before.ordinal))
     return OK
 
@@ -315,7 +286,7 @@ def watch(store: Store, client: Client, view: View, payload: bytes) -> bytes:
     depth = number(rest[0], DEPTH_MAX) if rest else None
     if (path, token) in client.watches:
         raise Eexist
-    one = Watch(client, path, token, hidden, depth)
+    one = Watch(client, path, token, hidden, depth, store.tree.next_ordinal())
     if not client.privileged:
         if paths.quota_length(path) >= store.quotas.limit("path-max", client.domid):
             raise Einval
@@ -333,17 +304,17 @@ def unwatch(store: Store, client: Client, view: View, payload: bytes) -> bytes:
         path, _ = paths.parse_watch(text, client.base)
     except Einval:
         raise Enoent from None
-    one = client.watches.pop((path, token), None)
+    one = client.watches.get((path, token))
     if one is None:
         raise Enoent
-    store.watches.remove(one)
+    store.drop_watch(one)
     return OK
 
 
 def reset_watches(store: Store, client: Client, view: View, payload: bytes) -> bytes:
     """RESET_WATCHES: drop the caller's watches and transactions."""
     store.drop_watches(client)
-    client.transactions.clear()
+    store.drop_transactions(client)
     return OK
 
 
@@ -367,110 +338,7 @@ def transaction_end(store: Store, client: Client, view: View, payload: bytes) ->
     raise Enoent
 
 
-# -- features and quotas
-
-
-def get_feature(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """GET_FEATURE [domid]: the server's features, or those a domain is offered."""
-    parts = strings(payload, 0, 1) if payload else []
-    if parts == [] or parts == [b""]:
-        return b"%d\0" % domain.FEATURES
-    if not client.privileged:
-        raise Eacces
-    return b"%d\0" % domain.features(store, domid_of(parts[0]))
-
-
-def get_quota(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """GET_QUOTA [[domid] name]: all names, or one value."""
-    parts = strings(payload, 0, 2) if payload else []
-    if parts == [] or parts == [b""]:
-        return " ".join(DEFAULTS).encode() + b"\0"
-    domid = domid_of(parts[0]) if len(parts) == 2 else None
-    if domid is not None and not store.is_domain(domid):
-        raise Enoent
-    return b"%d\0" % store.quotas.value(quota_name(parts[-1]), domid)
-
-
-def set_quota(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """SET_QUOTA [domid] name value: 0 for no limit."""
-    parts = strings(payload, 2, 3)
-    domid = domid_of(parts[0]) if len(parts) == 3 else None
-    name, value = quota_name(parts[-2]), number(parts[-1], 0xFFFFFFFF)
-    if domid is not None and not store.is_domain(domid):
-        raise Enoent
-    store.quotas.put(name, value, domid)
-    return OK
-
-
-def quota_name(text: bytes) -> str:
-    """A known quota's name. Raises Einval."""
-    name = text.decode("latin-1")
-    if name not in DEFAULTS:
-        raise Einval
-    return name
-
-
-# -- domains
-
-
-def get_domain_path(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """GET_DOMAIN_PATH domid: its home, whether or not there is such a domain."""
-    (text,) = strings(payload, 1, 1)
-    return paths.home(domid_of(text)) + b"\0"
-
-
-def is_domain_introduced(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """IS_DOMAIN_INTRODUCED domid: T or F."""
-    (text,) = strings(payload, 1, 1)
-    return b"T\0" if domain.is_introduced(domid_of(text)) else b"F\0"
-
-
-def introduce(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """INTRODUCE domid gfn port. ENOSYS: no host of this version has rings to serve."""
-    domid_text, gfn, port = strings(payload, 3, 3)
-    domid_of(domid_text)
-    if not gfn.isdigit() or number(port, 0xFFFFFFFF) == 0:
-        raise Einval
-    raise Enosys
-
-
-def release_or_resume(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """RELEASE domid, RESUME domid. Nobody but domain 0 is introduced without rings."""
-    other_domid(client, payload)
-    raise Enoent
-
-
-def other_domid(client: Client, payload: bytes) -> int:
-    """A domid that is neither 0 nor the caller's. Raises Einval."""
-    (text,) = strings(payload, 1, 1)
-    domid = domid_of(text)
-    if domid in (0, client.domid):
-        raise Einval
-    return domid
-
-
-def set_target(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """SET_TARGET domid target: both must be introduced."""
-    for text in strings(payload, 2, 2):
-        if not domain.is_introduced(domid_of(text)):
-            raise Enoent
-    raise Einval  # domain 0 can have no target, and nobody else is introduced without rings
-
-
-def set_feature(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """SET_FEATURE domid value: what a domain is offered, before it is introduced."""
-    texts = strings(payload, 2, 2)
-    domain.set_features(store, domid_of(texts[0]), number(texts[1], 0xFFFFFFFF))
-    return OK
-
-
-def control_command(store: Store, client: Client, view: View, payload: bytes) -> bytes:
-    """CONTROL command argument*."""
-    return control.run(store, strings(payload, 1, PAYLOAD_MAX))
-
-
-OPS = {
-    wire.XS_CONTROL: Op(control_command, uses_tx=False, privileged=True),
+OPS: dict[int, Op] = {
     wire.XS_DIRECTORY: Op(directory, uses_tx=True, privileged=False),
     wire.XS_READ: Op(read, uses_tx=True, privileged=False),
     wire.XS_GET_PERMS: Op(get_perms, uses_tx=True, privileged=False),
@@ -478,20 +346,11 @@ OPS = {
     wire.XS_UNWATCH: Op(unwatch, uses_tx=False, privileged=False),
     wire.XS_TRANSACTION_START: Op(transaction_start, uses_tx=True, privileged=False),
     wire.XS_TRANSACTION_END: Op(transaction_end, uses_tx=True, privileged=False),
-    wire.XS_INTRODUCE: Op(introduce, uses_tx=False, privileged=True),
-    wire.XS_RELEASE: Op(release_or_resume, uses_tx=False, privileged=True),
-    wire.XS_GET_DOMAIN_PATH: Op(get_domain_path, uses_tx=False, privileged=False),
     wire.XS_WRITE: Op(write, uses_tx=True, privileged=False),
     wire.XS_MKDIR: Op(mkdir, uses_tx=True, privileged=False),
     wire.XS_RM: Op(rm, uses_tx=True, privileged=False),
     wire.XS_SET_PERMS: Op(set_perms, uses_tx=True, privileged=False),
-    wire.XS_IS_DOMAIN_INTRODUCED: Op(is_domain_introduced, uses_tx=False, privileged=True),
-    wire.XS_RESUME: Op(release_or_resume, uses_tx=False, privileged=True),
-    wire.XS_SET_TARGET: Op(set_target, uses_tx=False, privileged=True),
     wire.XS_RESET_WATCHES: Op(reset_watches, uses_tx=False, privileged=False),
     wire.XS_DIRECTORY_PART: Op(directory_part, uses_tx=True, privileged=False),
-    wire.XS_GET_FEATURE: Op(get_feature, uses_tx=False, privileged=False),
-    wire.XS_SET_FEATURE: Op(set_feature, uses_tx=False, privileged=True),
-    wire.XS_GET_QUOTA: Op(get_quota, uses_tx=False, privileged=True),
-    wire.XS_SET_QUOTA: Op(set_quota, uses_tx=False, privileged=True),
+    **DOMAIN_OPS,
 }

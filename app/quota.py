@@ -11,6 +11,7 @@ from __future__ import annotations
 from app.items import Items
 
 UNLIMITED = 1 << 62
+KEPT_MAX = 1 << 15  # limits that were looked up already
 RECORD_HEADER = 24  # of C xenstored's node record, which node-size counts
 RECORD_PERM = 8  # per permission entry, likewise
 
@@ -46,6 +47,7 @@ class Quotas:
 
     def __init__(self, items: Items) -> None:
         self._items = items
+        self._limits: dict[tuple[str, int], int] = {}  # as limit() found them; see put()
 
     def value(self, name: str, domid: int | None = None) -> int:
         """The value as set, 0 for no limit: the domain's own if it has one, else the global."""
@@ -57,13 +59,20 @@ class Quotas:
 
     def limit(self, name: str, domid: int) -> int:
         """The value to compare with: UNLIMITED where there is no limit."""
-        return self.value(name, domid) or UNLIMITED
+        limit = self._limits.get((name, domid))
+        if limit is None:
+            if len(self._limits) >= KEPT_MAX:
+                self._limits.clear()
+            limit = self._limits[name, domid] = self.value(name, domid) or UNLIMITED
+        return limit
 
     def put(self, name: str, value: int, domid: int | None = None) -> None:
         """Set a global value or a domain's own."""
+        self._limits.clear()
         self._items.put(f"quota.{name}" if domid is None else f"quota.{domid}.{name}", value)
 
     def forget(self, domid: int) -> None:
         """Drop a domain's own values."""
-        for key in self._items.with_prefix(f"quota.{domid}."):
-            self._items.put(key, None)
+        self._limits.clear()
+        for name in DEFAULTS:
+            self._items.put(f"quota.{domid}.{name}", None)

@@ -5,15 +5,20 @@ Z1. Records may begin anywhere in a history: a child may come before its parent,
     what it removed. Only at the end is the state whole.
 Z2. Since the last seal, what each changed path was before is kept: so the sealed state can be
     looked at again while the present one goes on (Sealed).
+Z3. Of a ring's streams the newest entry counts, and all bytes that were not published when it was
+    written. Records and slots come in the order of their stamps.
 Knows nothing of positions and damage (persist/recover.py)."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from app import codec
 from app import path as paths
-from app.codec import Life, SealMark
-from app.effects import Item
+from app.codec import Life, SealMark, Stream
+from app.effects import Item, Put
 from app.errors import InvariantError
+from app.items import grouped
 from app.path import ROOT, Path
 from app.perms import from_wire
 from app.tree import Directory, Node, Tree
@@ -30,6 +35,7 @@ class Sealed:
         self.mark = mark
         self._nodes: dict[Path, Node | None] = {}
         self._items: dict[str, Item] = {}
+        self._groups: dict[tuple[str, str], dict[str, Item]] | None = None
         self._names: dict[Path, set[bytes]] = {}
         self.is_given_up = False  # more was changed than is worth the memory to remember
         self.tree: Tree | None = None  # the present, set when it is whole
@@ -55,6 +61,10 @@ class Sealed:
         """All paths that are not as they were."""
         return list(self._nodes)
 
+    def changed_items(self) -> list[str]:
+        """The keys of all items that are not as they were."""
+        return list(self._items)
+
     # -- SealedView
 
     def node(self, path: Path) -> Node | None:
@@ -74,10 +84,50 @@ class Sealed:
             names |= self._names.get(path, set())
         return list(names)
 
-    def items(self) -> dict[str, Item]:
+    def item_groups(self) -> dict[tuple[str, str], dict[str, Item]]:
         """The items at the seal."""
-        merged = {**self.present_items, **self._items}
-        return {key: value for key, value in merged.items() if value is not None}
+        if self._groups is None:  # whatever changes meanwhile, it stays the same
+            merged = {**self.present_items, **self._items}
+            self._groups = grouped({key: value for key, value in merged.items()
+                                    if value is not None})
+        return self._groups
+
+
+Stamp = tuple[int, int]  # log position, and in it: 0 and up for slots, then IN_LOG for the record
+IN_LOG = 1 << 63
+
+
+class FoundStream:
+    """What log and slots know of a ring's streams: see codec.Stream."""
+
+    def __init__(self) -> None:
+        self.stamp: Stamp = (-1, 0)
+        self.before = self.after = self.sent = self.end = 0
+        self.input = b""
+        self.position = -1  # of the log record that holds the newest entry, -1: none does
+        self.chunks: list[tuple[int, int, bytes]] = []  # record's position (-1: slot), start, bytes
+
+    def apply(self, one: Stream, stamp: Stamp) -> None:
+        """Take in an entry; an older one than the newest changes nothing."""
+        if stamp < self.stamp:
+            return
+        position = stamp[0] if stamp[1] == IN_LOG else -1
+        self.stamp, self.before, self.after, self.sent = stamp, one.before, one.after, one.sent
+        self.input, self.position = one.input, position
+        # An entry may say again what was owed (a carried one): from there on it replaces.
+        self.chunks = [(place, start, kept) for place, start, data in self.chunks
+                       if (kept := data[:max(one.start - start, 0)])
+                       and start + len(kept) > one.sent]
+        if one.data:
+            self.chunks.append((position, one.start, one.data))
+        self.end = one.start + len(one.data)
+
+    def owed(self, sent: int) -> bytes:
+        """All bytes from `sent` on."""
+        data = b"".join(chunk for _, _, chunk in self.chunks)
+        start = self.end - len(data)
+        assert start <= sent <= self.end or sent == self.end, (start, sent, self.end)
+        return data[sent - start:]
 
 
 class Replay:
@@ -95,6 +145,8 @@ class Replay:
         self.acknowledged: set[int] = set()  # positions of damage that a life has reported
         self.sealed: Sealed | None = None
         self.seal_position = -1  # of the record that holds the last seal
+        self.streams: dict[int, FoundStream] = {}
+        self.last_stamp: Stamp = (-1, 0)  # of the newest entry of all
 
     def apply(self, one: Record) -> None:
         """Take one record in."""
@@ -115,6 +167,7 @@ class Replay:
                 if self.sealed is None:
                     self.sealed = Sealed(carry.seal)
             self.generation, self.digest = carry.generation, carry.digest
+            self._apply_streams(carry.streams, (position, IN_LOG))
         elif kind == Kind.LIFE:
             self.life = codec.decode_life(one.payload)
             self.generation, self.digest = self.life.generation, self.life.digest
@@ -128,6 +181,20 @@ class Replay:
         else:
             raise InvariantError(f"record {one.sequence} has the unknown kind {kind}")
 
+    def apply_slot(self, one: Record) -> None:
+        """Take in a turn slot, after all records."""
+        self._apply_streams(codec.decode_slot(one.payload), (one.position, one.sequence))
+
+    def _apply_streams(self, streams: list[Any], stamp: Stamp) -> None:
+        for fields in streams:
+            epoch = fields[0]
+            found = self.streams.get(epoch)
+            if found is None:
+                found = self.streams[epoch] = FoundStream()
+            found.apply(Stream(*fields), stamp)
+        if streams:
+            self.last_stamp = max(self.last_stamp, stamp)
+
     def compute_digest(self) -> int:
         """The digest of the collected state, to be compared with `digest`."""
         total = codec.nodes_digest(self.nodes.items())
@@ -137,7 +204,9 @@ class Replay:
     def _apply_turn(self, payload: bytes, position: int) -> None:
         """The hot loop of recovery: codec.decode_turn() without its objects."""
         nodes, dirs, sealed = self.nodes, self.dirs, self.sealed
-        _, self.generation, self.digest, steps = codec.unpack(payload)
+        _, self.generation, self.digest, steps, streams = codec.unpack(payload)
+        if streams:
+            self._apply_streams(streams, (position, IN_LOG))
         self.ended_cleanly = False
         for step in steps:
             for effect in step[-1]:
@@ -206,3 +275,28 @@ class Replay:
             directory.names.pop(paths.name(path), None)
             if not directory.names:
                 del self.dirs[parent]
+
+
+def mend(replay: Replay) -> list[Put]:
+    """Make the parents that damage has taken, readable by domain 0 only; none in a whole log."""
+    mended: list[Put] = []
+    if all(path in replay.nodes for path in replay.dirs):
+        return mended
+    for path in sorted(replay.dirs, key=len, reverse=True):  # children before parents
+        directory = replay.dirs[path]
+        for name in [name for name, ordinal in directory.names.items() if ordinal == UNKNOWN]:
+            below = paths.child(path, name)
+            if below not in replay.nodes and below not in replay.dirs:
+                del directory.names[name]
+        if not directory.names:
+            del replay.dirs[path]
+            continue
+        while path not in replay.nodes:
+            node = Node(b"", from_wire(b"n0\0"), 0)
+            replay.nodes[path] = node
+            mended.append(Put(path, None, node, fires=False))
+            if path != ROOT:
+                parent = paths.parent(path)
+                replay.dirs.setdefault(parent, Directory()).names[paths.name(path)] = 0
+                path = parent
+    return mended

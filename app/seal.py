@@ -19,6 +19,7 @@ from typing import Protocol
 
 from app import path as paths
 from app.effects import Item
+from app.items import group_of
 from app.path import ROOT, Path
 from app.tree import Node
 from persist import oid
@@ -38,8 +39,66 @@ class SealedView(Protocol):
     def child_names(self, path: Path) -> list[bytes]:
         """The names of its children, in any order."""
 
-    def items(self) -> dict[str, Item]:
-        """The items."""
+    def item_groups(self) -> dict[tuple[str, str], dict[str, Item]]:
+        """The items by group, see items.group_of()."""
+
+
+class ItemSealer:
+    """Keeps the oids of the items' trees: .xs/KIND/KEY, and .xs/KIND/NUMBER/KEY for those with a
+    number. Only what has changed is hashed again."""
+
+    def __init__(self) -> None:
+        self._oids: dict[tuple[str, str], bytes] = {}
+        self._kinds: dict[str, bytes] = {}
+        self._dirty: set[tuple[str, str]] | None = None  # None: all
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every group's oid is up to date."""
+        return self._dirty is not None and not self._dirty
+
+    def mark(self, key: str) -> None:
+        """An item was changed, made or removed."""
+        if self._dirty is not None:
+            self._dirty.add(group_of(key))
+
+    def step(self, view: SealedView, budget: int) -> int:
+        """Hash some groups; returns what that was worth in nodes."""
+        groups = view.item_groups()
+        if self._dirty is None:
+            self._dirty = set(groups)
+        done = 0
+        while self._dirty and done < budget:
+            group = self._dirty.pop()
+            members = groups.get(group, {})
+            self._kinds.pop(group[0], None)
+            if members:
+                self._oids[group] = oid.tree_id([
+                    Entry(BLOB_MODE, key.encode(), oid.blob_id(item_text(value)))
+                    for key, value in members.items()])
+            else:
+                self._oids.pop(group, None)
+            done += 1 + len(members)
+        return done
+
+    def entries(self, view: SealedView) -> list[Entry]:
+        """What is in .xs."""
+        by_kind: dict[str, list[Entry]] = {}
+        groups = view.item_groups()
+        for (kind, number), members in groups.items():
+            if kind in self._kinds:
+                by_kind.setdefault(kind, [])
+            elif number:
+                by_kind.setdefault(kind, []).append(
+                    Entry(TREE_MODE, number.encode(), self._oids[kind, number]))
+            else:
+                by_kind.setdefault(kind, []).extend(
+                    Entry(BLOB_MODE, key.encode(), oid.blob_id(item_text(value)))
+                    for key, value in members.items())
+        for kind, entries in by_kind.items():
+            if entries:
+                self._kinds[kind] = oid.tree_id(entries)
+        return [Entry(TREE_MODE, kind.encode(), self._kinds[kind]) for kind in by_kind]
 
 
 class Sealer:
@@ -51,6 +110,7 @@ class Sealer:
         self._unmarked = list(everything)
         self._dirty: list[set[Path]] = [set()]
         self._gone: list[list[tuple[Path, Node]]] = []
+        self._items = ItemSealer()
         self._slices: Iterator[None] | None = None
         self._sliced: Path | None = None
 
@@ -62,7 +122,13 @@ class Sealer:
     @property
     def is_clean(self) -> bool:
         """Whether every oid is up to date."""
-        return not self._unmarked and self._slices is None and not any(self._dirty)
+        return (not self._unmarked and self._slices is None and not any(self._dirty)
+                and self._items.is_clean)
+
+    def mark_item(self, key: str) -> None:
+        """An item was changed, made or removed."""
+        self._items.mark(key)
+        self.mark(ROOT)
 
     def mark(self, path: Path) -> None:
         """`path` or one of its children was changed, made or removed."""
@@ -112,6 +178,9 @@ class Sealer:
                 budget -= _SLICE // 10
                 self._step_slice()
                 continue
+            if not self._items.is_clean:
+                budget -= self._items.step(self.view, budget)
+                continue
             deepest = self._pop_deepest()
             if deepest is None:
                 return
@@ -147,10 +216,9 @@ class Sealer:
         if node.value:
             entries.append(Entry(BLOB_MODE, b".v", oid.blob_id(node.value)))
         if path == ROOT:
-            blobs = [Entry(BLOB_MODE, key.encode(), oid.blob_id(item_text(value)))
-                     for key, value in self.view.items().items()]
-            if blobs:
-                entries.append(Entry(TREE_MODE, b".xs", oid.tree_id(blobs)))
+            kinds = self._items.entries(self.view)
+            if kinds:
+                entries.append(Entry(TREE_MODE, b".xs", oid.tree_id(kinds)))
         elif len(paths.name(path)) > NAME_MAX:
             entries.append(Entry(BLOB_MODE, b".n", oid.blob_id(paths.name(path))))
         return entries
@@ -203,7 +271,7 @@ def item_text(value: Item) -> bytes:
     if isinstance(value, bytes):
         return value.replace(b"\0", b"\n")
     if isinstance(value, tuple):
-        return " ".join(map(str, value)).encode() + b"\n"
+        return b" ".join(item_text(one).rstrip(b"\n") for one in value) + b"\n"
     return str(value).encode() + b"\n"
 
 

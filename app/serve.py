@@ -1,51 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop, and THE ORDER of a turn. Everything that this server promises follows from it:
 
-  1 wait     for readable sockets, or for nothing while work is left
-  2 peek     take bytes from ready connections; make room in the log for the largest turn
+  1 wait     for readable sockets, event-channel ports, a deadline; not while work is left
+  2 peek     look at what came; make room in the log for the largest turn; name what is to be run
   3 execute  requests in memory, round robin, bounded: packets wait in outboxes
-  4 append   ONE record with all effects of the turn: the commit point
-  5 publish  outboxes to sockets
+  4 append   ONE record with all effects of the turn, and where every ring that moved stands then:
+             the commit point. A turn without effects goes to a turn slot instead
+  5 publish  outboxes to sockets and rings: bytes, rsp_prod, req_cons, notification
   6 tidy     carry a share of the log; when all is quiet, hash and seal
 
 O1. No packet of a turn leaves before step 4 is done; no request is executed again after it.
 O2. The log is never touched between a change in memory and its record, but by that record.
 O3. Each step is a method: a test can stand between any two.
+O4. The privileged are served first, the others in turn, each a bounded number of requests.
 Single-threaded on epoll. Python's cyclic collector is off: nothing here makes cycles (a test
-counts them)."""
+counts them). What is special to rings is in rings.py."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
+import time
 from collections import deque
+from collections.abc import Callable, Iterable
 
 from app import wire
 from app.client import Client
 from app.codec import SERVER, START
 from app.effects import Effect
-from app.journal import Journal
+from app.fairness import Credits
+from app.guests import Guests, RingClient
+from app.intents import Intents
+from app.journal import Journal, Start
+from app.lastwords import LastWords
+from app.rings import Rings
 from app.services import Console
 from app.sockets import Listener, SocketConnection
 from app.store import Store
 from app.wire import FrameError, Request
+from persist.intent import Intent
+from ring.layout import ERROR_PROTO
+from ring.queue import RingError
 
 REQUESTS_PER_CONNECTION = 32  # in one turn
 REQUESTS_PER_TURN = 256
+PRIVILEGED_SHARE = 192  # of them, while others wait
 ACCEPTS_PER_TURN = 64
 QUIET_S = 0.02  # how long nothing must have happened before hashing begins
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
+Step = tuple[Client, Request, list[Effect]]
+Connection = SocketConnection | RingClient
 
 
 class Server:
-    """Serves `store` on `listener`, durably through `journal`."""
+    """Serves `store` on `listener` and on the rings of `guests`, durably through `journal`."""
 
     def __init__(self, store: Store, journal: Journal, listener: Listener,
-                 console: Console) -> None:
+                 console: Console, guests: Guests | None = None,
+                 last_words: LastWords | None = None) -> None:
         self.connections: dict[int, SocketConnection] = {}
         self.is_stopping = False
+        self.rings = (Rings(store, journal, guests, console, self._enqueue)
+                      if guests is not None else None)
+        self.intents = Intents(store, journal, console)
+        self._last_words = last_words
         self._store = store
         self._journal = journal
         self._listener = listener
@@ -53,8 +73,17 @@ class Server:
         self._poll = select.epoll()
         self._listener_fd = listener.sock.fileno()
         self._poll.register(self._listener_fd, select.EPOLLIN)
+        self._ports_fd = -1
+        if guests is not None:
+            self._ports_fd = guests.machine.fileno()
+            self._poll.register(self._ports_fd, select.EPOLLIN)
         self._next_conn_id = 1
-        self._queue: deque[SocketConnection] = deque()
+        self._queue: deque[Connection] = deque()  # the privileged
+        self._guest_queue: deque[RingClient] = deque()
+        self._held: list[RingClient] = []  # until somebody has read, or credit is back
+        self._credits = Credits()
+        self._handle: Callable[[Client, Request], list[Effect]] = store.handle
+        self._is_odd_turn = False  # while careful: the privileged and the others take turns
         self._broken: list[SocketConnection] = []  # to be closed after their replies went out
         self._is_quiet = False
         self._has_idle_work = True
@@ -69,10 +98,25 @@ class Server:
             signal.signal(number, self._stop)
         self._poll.register(self._wakeup[0], select.EPOLLIN)
 
+    def resume(self, start: Start, intent: Intent | None = None,
+               cause: str | None = "") -> None:
+        """Go on with the rings of the lives before, and blame whom the last one's `intent` names
+        (see Intents.blame). Raises RegionError."""
+        standing: dict[int, tuple[int, int]] = {}
+        if self.rings is not None:
+            for ring in self.rings.resume(start):
+                self._enqueue(ring)
+                standing[ring.conn_id] = ring.standing()
+        self.change(self.intents.blame(intent, start.sequence, cause, standing))
+
     def run(self) -> None:
         """Serve until a signal asks to stop; then end cleanly."""
+        if self._last_words is not None:
+            self._last_words.begin_serving()
         while not self.is_stopping:
             self.turn()
+            if self._last_words is not None:
+                self._last_words.alive()
         self.end()
 
     def end(self) -> None:
@@ -88,8 +132,8 @@ class Server:
         ready = self.wait(timeout_s)
         self.peek(ready)
         steps, clients = self.execute()
-        appended = self.append(steps)
-        self.publish(clients)
+        appended = self.append(steps, clients)
+        appended += self.publish(clients)
         self.tidy(appended, is_idle=not ready and not clients)
         return bool(ready or clients)
 
@@ -98,11 +142,24 @@ class Server:
     def wait(self, timeout_s: float | None) -> list[tuple[int, int]]:
         """Ready file descriptors and their events."""
         if timeout_s is None:
-            if self._queue or self._owes_carrying or (self._is_quiet and self._has_idle_work):
+            if self._queue or self._guest_queue or self._owes_carrying or (
+                    self._is_quiet and self._has_idle_work) or (
+                    self.rings is not None and self.rings.has_work):
                 timeout_s = 0
             else:
                 timeout_s = QUIET_S if self._has_idle_work else -1
+                if self._held or self.rings is not None:
+                    timeout_s = self._shorten(timeout_s)
         return self._poll.poll(timeout_s)
+
+    def _shorten(self, timeout_s: float) -> float:
+        """How long to wait with deadlines of held guests, and of a host without VIRQ."""
+        waits = [timeout_s] if timeout_s >= 0 else []
+        if self._held:
+            waits.append(self._release_held())
+        if self.rings is not None and self.rings.guests.machine.poll_interval_s is not None:
+            waits.append(self.rings.poll_wait_s(time.monotonic()))
+        return min(waits, default=-1)
 
     # -- 2
 
@@ -121,10 +178,14 @@ class Server:
                     self._queue.append(conn)
                 else:
                     self._close(conn)
+        if self._held:
+            self._release_held()
         self._journal.prepare()
 
     def _peek_other(self, fd: int) -> None:
-        if fd == self._listener_fd:
+        if fd == self._ports_fd and self.rings is not None:
+            self.rings.take_events()
+        elif fd == self._listener_fd:
             for _ in range(ACCEPTS_PER_TURN):
                 sock = self._listener.accept()
                 if sock is None:
@@ -142,39 +203,105 @@ class Server:
         self._poll.register(conn.fd, _READ)
         return conn
 
+    def _enqueue(self, conn: RingClient) -> None:
+        """A ring may have requests."""
+        if not conn.is_queued:
+            conn.is_queued = True
+            if conn.privileged:
+                self._queue.append(conn)
+            else:
+                self._guest_queue.append(conn)
+
+    def _hold(self, conn: RingClient) -> bool:
+        """Whether a guest has to wait: for a reader that it congests, or for credit."""
+        if conn.held_by is not None:
+            if isinstance(conn.held_by, RingClient) and conn.held_by.is_congested():
+                return True
+            conn.held_by = None
+        return self._credits.wait_s(conn.domid, time.monotonic()) > 0
+
+    def _release_held(self) -> float:
+        """Queue again those that need not wait any more; how long until the next may be due."""
+        now_s, wait_s, held = time.monotonic(), 1.0, self._held
+        self._held = []
+        for conn in held:
+            if self._hold(conn):
+                self._held.append(conn)
+                wait_s = min(wait_s, self._credits.wait_s(conn.domid, now_s) or 1.0)
+            else:
+                self._guest_queue.append(conn)
+        return wait_s
+
     # -- 3
 
-    def execute(self) -> tuple[list[tuple[Client, Request, list[Effect]]],
-                               list[SocketConnection]]:
+    def execute(self) -> tuple[list[Step], list[Connection]]:
         """Execute queued requests in memory. Returns the steps that changed something, and the
         connections that executed anything."""
-        steps: list[tuple[Client, Request, list[Effect]]] = []
-        clients: list[SocketConnection] = []
-        left, room = REQUESTS_PER_TURN, self._journal.turn_bytes_max
-        queue = self._queue
-        for _ in range(len(queue)):
-            if left <= 0 or room <= 0:
-                break
-            conn = queue.popleft()
-            if conn.sock.fileno() < 0 or conn.unsent:
-                conn.is_queued = False  # gone, or owed bytes: _flush() queues it again
-                continue
-            clients.append(conn)
-            done, used, has_more = self._execute_some(conn, min(left, REQUESTS_PER_CONNECTION),
-                                                      room, steps)
-            left -= done
-            room -= used
-            conn.is_queued = has_more
-            if has_more:
-                queue.append(conn)
+        room = self._journal.turn_bytes_max
+        steps: list[Step] = []
+        clients: list[Connection] = []
+        if self.rings is not None and self.rings.has_work:
+            steps = self.rings.own_steps(room, self.intents)
+            room -= sum(effect.log_bytes() for _, _, effects in steps for effect in effects)
+        if not self._queue and not self._guest_queue:
+            return steps, clients
+        left = REQUESTS_PER_TURN
+        share = PRIVILEGED_SHARE if self._guest_queue else left
+        if self.intents.quarantine.is_careful:
+            self._handle, left = self.intents.handle, 1
+            share = self._is_odd_turn = not self._is_odd_turn or not self._guest_queue
+        else:
+            self._handle = self._store.handle
+            self.intents.name_turn(self._queue, self._guest_queue)
+        done = used = 0
+        if self._queue:
+            done, used = self._execute_queue(self._queue, share, room, steps, clients)
+        if self._guest_queue and done < left:
+            self._execute_queue(self._guest_queue, left - done, room - used, steps, clients)
+        conflicts = self._store.isolation.conflicts
+        if conflicts:
+            for guilty in conflicts:
+                self._credits.charge(guilty, time.monotonic())
+            conflicts.clear()
         return steps, clients
 
-    def _execute_some(self, conn: SocketConnection, most: int, room: int,
-                      steps: list[tuple[Client, Request, list[Effect]]]
-                      ) -> tuple[int, int, bool]:
-        """Requests of one connection: how many, their bytes in the record, whether more wait."""
+    def _execute_queue(self, queue: deque[Connection] | deque[RingClient], left: int, room: int,
+                       steps: list[Step], clients: list[Connection]) -> tuple[int, int]:
+        """Serve a queue in turn; returns how many requests, and their bytes in the record."""
+        total = total_used = 0
+        for _ in range(len(queue)):
+            if total >= left or total_used >= room:
+                break
+            conn = queue.popleft()
+            most = min(left - total, REQUESTS_PER_CONNECTION)
+            if type(conn) is SocketConnection:
+                if conn.sock.fileno() < 0 or conn.unsent:
+                    conn.is_queued = False  # gone, or owed bytes: _flush() queues it again
+                    continue
+                done, used, has_more = self._execute_socket(conn, most, room - total_used, steps)
+            else:
+                assert isinstance(conn, RingClient)
+                if not conn.is_ready():
+                    conn.is_queued = False  # the event of its next read queues it again
+                    continue
+                if (conn.held_by is not None or self._credits.spent) and (
+                        not conn.privileged and self._hold(conn)):
+                    self._held.append(conn)
+                    continue
+                done, used, has_more = self._execute_ring(conn, most, room - total_used, steps)
+            clients.append(conn)
+            total += done
+            total_used += used
+            conn.is_queued = has_more
+            if has_more:
+                queue.append(conn)  # type: ignore[arg-type]
+        return total, total_used
+
+    def _execute_socket(self, conn: SocketConnection, most: int, room: int,
+                        steps: list[Step]) -> tuple[int, int, bool]:
+        """Requests of one socket: how many, their bytes in the record, whether more wait."""
         data, offset, done, used = conn.inbox, 0, 0, 0
-        handle = self._store.handle
+        handle = self._handle
         try:
             taken = wire.take(data, 0)
             while taken is not None:
@@ -201,30 +328,92 @@ class Server:
         conn.inbox = data[offset:]
         return done, used, bool(conn.inbox)
 
+    def _execute_ring(self, conn: RingClient, most: int, room: int,
+                      steps: list[Step]) -> tuple[int, int, bool]:
+        """The same for a ring. Its replies are part of the record too."""
+        done = used = offset = 0
+        handle = self._handle
+        try:
+            data = conn.waiting()
+            taken = wire.take(data, 0) if data else None
+            while taken is not None:
+                request, offset = taken
+                if self._console.logs_requests:
+                    self._console.log_request(conn, request)
+                effects = handle(conn, request)
+                done += 1
+                if conn.error or conn.is_ending:
+                    steps.append((conn, request, effects))
+                    return done, used, False
+                used += len(conn.outbox[-1])
+                if effects:
+                    steps.append((conn, request, effects))
+                    used += sum(effect.log_bytes() for effect in effects)
+                if done >= most or used >= room or used + conn.owed > conn.owed_max // 4:
+                    conn.took(offset)
+                    return done, used, offset < len(data)
+                taken = wire.take(data, offset) if offset < len(data) else None
+        except (FrameError, RingError) as error:
+            assert self.rings is not None
+            conn.took(offset)
+            fault = error if isinstance(error, RingError) else RingError(ERROR_PROTO, str(error))
+            steps.append((SERVER, START, self.rings.mute(conn, fault)))
+            return done, used, False
+        conn.took(offset)
+        if offset == len(data):
+            return done, used, False
+        if done:
+            return done, used, True  # the rest is looked at again
+        return 0, len(data), not conn.keep(data)
+
     # -- 4
 
-    def append(self, steps: list[tuple[Client, Request, list[Effect]]]) -> int:
+    def append(self, steps: list[Step], clients: Iterable[Client]) -> int:
         """THE COMMIT POINT: one record for the whole turn. Returns its bytes in the log."""
-        if not steps:
+        store, journal = self._store, self._journal
+        if self.rings is None:
+            if not steps:
+                return 0
+            self._has_idle_work = True
+            return journal.commit(steps)
+        if store.ended:
+            effects = self.intents.forget_ended(store.ended)
+            if effects:
+                steps.append((SERVER, START, effects))
+            journal.streams.end(store.ended)
+        streams = self.rings.entries(dict.fromkeys([*clients, *store.heard])
+                                     if store.heard else clients)
+        if not steps and (not streams or journal.commit_slot(streams)):
             return 0
-        self._has_idle_work = True
-        return self._journal.commit(steps)
+        self._has_idle_work = self._has_idle_work or bool(steps)
+        return journal.commit(steps, streams)
 
     # -- 5
 
-    def publish(self, clients: list[SocketConnection]) -> None:
-        """Send what the turn has to say, to those who asked and to those who watch."""
-        heard = self._store.heard
-        for conn in clients:
-            if conn.outbox:
-                self._publish(conn)
-        if heard:
-            for client in list(heard):
-                if isinstance(client, SocketConnection) and client.outbox:
-                    self._publish(client)
-            heard.clear()
+    def publish(self, clients: list[Connection]) -> int:
+        """Send what the turn has to say, to those who asked and to those who watch. Returns the
+        bytes that had to be appended for what is owed still."""
+        store, rings, appended = self._store, self.rings, 0
+        if rings is not None and (store.muted or store.resetting):
+            rings.settle()
+        everyone: Iterable[Client] = clients
+        if store.heard:
+            everyone = dict.fromkeys([*clients, *store.heard])
+            store.heard.clear()
+        owed: list[RingClient] = []
+        for conn in everyone:
+            if type(conn) is SocketConnection:
+                if conn.outbox:
+                    self._publish(conn)
+            elif type(conn) is RingClient and rings is not None:
+                rings.publish(conn)
+                if conn.unsent:
+                    owed.append(conn)
+        if owed:
+            appended = self._journal.log_owed(owed)
         while self._broken:
             self._close(self._broken.pop())
+        return appended
 
     def _publish(self, conn: SocketConnection) -> None:
         owed = bool(conn.unsent)
@@ -260,13 +449,25 @@ class Server:
                 self._tell_lost()
         if not is_idle:
             self._is_quiet = False
-        elif self._is_quiet:
-            self._has_idle_work = self._journal.idle()
+        elif self._is_quiet and self._has_idle_work:
+            self._has_idle_work = self._work_idly()
             if self._journal.verdict is not None:
                 self._console.verdict(self._journal.verdict)
                 self._journal.verdict = None
         else:
             self._is_quiet = True
+
+    def _work_idly(self) -> bool:
+        """Hash and seal a little; whether there is more. What has ended lives is left out."""
+        quarantine = self.intents.quarantine
+        if quarantine.is_poison_work("idle"):
+            return False
+        self.intents.name_idle()
+        has_more = self._journal.idle()
+        if not has_more:
+            quarantine.passed_work("idle")
+            self.change(self._store.take_effects())
+        return has_more
 
     def _tell_lost(self) -> None:
         for damage in self._journal.take_lost():

@@ -5,29 +5,32 @@ B1. handle() is one step: it succeeds with all its effects, or answers an error 
 B2. Events go into outboxes before the reply of the request that caused them; a WATCH's own first
     event goes behind its OK. (C xenstored's order.)
 B3. No clock, no randomness, no I/O: the same requests give the same state and the same packets.
+B4. A durable client's watches and transactions are items: whatever changes them is an effect.
 Knows nothing of sockets, rings and logs. Change with: journal.py, which restores this state."""
 
 from __future__ import annotations
 
+from typing import cast
+
+from app import domain, wire
 from app import path as paths
-from app import wire
 from app.client import Client
 from app.control import Services
-from app.effects import Cut, Effect, Put
-from app.errors import Eacces, Eagain, Ebusy, Einval, Enoent, Enomem, Enospc, Enosys, XsError
+from app.effects import Cut, Effect, Item, Put
+from app.errors import Eacces, Enomem, Enospc, Enosys, XsError
 from app.host import Host
-from app.items import Items
-from app.ops import OPS, Op
+from app.isolation import Isolation
+from app.items import Items, item_bytes
+from app.ops import OPS
 from app.path import Path
 from app.perms import READ, from_wire
 from app.quota import Quotas
-from app.transaction import TOLD_MAX, Overlay, Transaction, digest_answer
 from app.tree import Node, Space, Tree
 from app.watch import Watch, WatchTable
 from app.wire import Request
 
-TX_ID_BLOCK = 1024  # ids set aside by one durable change
-TX_ID_MASK = 0xFFFFFFFF
+KEPT_ITEM_BYTES = 128  # what removing an item may take in a record, and as much to spare
+ERROR_COMM = 1  # the ring's error word for a connection that let too much pile up
 
 
 class Store:
@@ -41,11 +44,22 @@ class Store:
         self.watches = WatchTable()
         self.clients: set[Client] = set()
         self.heard: set[Client] = set()  # clients with new events in their outboxes
+        self.rings: dict[int, Client] = {}  # by domid: those that are introduced, and domain 0's
+        self.overrun: list[Client] = []  # those whose next event was more than they may be owed
+        self.leaving: set[int] = set()  # domains of which the next sweep() removes more
+        self.gone: list[int] = []  # for which @releaseDomain is due in this step
+        self.came: list[int] = []  # for which @introduceDomain is due in this step
+        self.domains: dict[int, domain.Known] = {}  # all that are known, as in the items
+        self.actors: dict[int, set[int]] = {}  # target -> the domains that act for it
+        self.ended: list[int] = []  # epochs of which no stream is needed any more
+        self.resetting: list[int] = []  # domains whose ring's words are to be stored
+        self.muted: list[Client] = []  # clients that are to be told so in their rings
         self.host = host
         self.services = services
-        self._space = space
-        self._next_tx_id = 0
+        self.space = space
+        self.isolation = Isolation(self)
         self._first_event: Watch | None = None
+        self._author: Client | None = None  # whose request is being executed
 
     # -- starting
 
@@ -63,37 +77,141 @@ class Store:
 
     def resume(self) -> None:
         """Go on after items and tree were restored."""
-        self._next_tx_id = self.items.number("next.tx", 0)
+        self.isolation.resume()
+        domain.restore(self)
+
+    def resume_clients(self, clients: dict[int, Client]) -> list[str]:
+        """Give restored durable clients, by epoch, their watches and transactions back. Returns
+        the keys of items of epochs that nobody has any more."""
+        orphans: list[str] = []
+        ordinals: list[tuple[int, Client, str]] = []
+        transactions: dict[tuple[int, int], dict[int, Item]] = {}
+        for key, value in list(self.items.values.items()):
+            kind, *numbers = key.split(".")
+            if kind not in ("watch", "tx"):
+                continue
+            epoch, number, *rest = map(int, numbers)
+            if epoch not in clients:
+                orphans.append(key)
+            elif kind == "watch":
+                ordinals.append((number, clients[epoch], key))
+            else:
+                transactions.setdefault((epoch, number), {})[rest[0] if rest else -1] = value
+        for ordinal, client, key in sorted(ordinals, key=lambda one: one[0]):
+            path, token, hidden, depth = cast("tuple[Path, bytes, int, int]",
+                                              self.items.get(key))
+            watch = Watch(client, path, token, hidden, depth if depth >= 0 else None, ordinal)
+            client.watches[path, token] = watch
+            self.watches.add(watch)
+        for (epoch, tx_id), entries in sorted(transactions.items()):
+            self.isolation.restore(clients[epoch], tx_id, entries)
+        return orphans
+
+    def drop_items(self, keys: list[str]) -> list[Effect]:
+        """A step: forget items."""
+        for key in keys:
+            self.items.note(key, None)
+        return self.take_effects()
 
     # -- one step
 
     def handle(self, client: Client, request: Request) -> list[Effect]:
         """Execute one request: packets go to outboxes; returns the effects."""
         op = OPS.get(request[0])
+        self._author = client
         try:
             if op is None:
                 raise Enosys
             if op.privileged and not client.privileged:
                 raise Eacces
             if request[2] and op.uses_tx:
-                payload = self._handle_in_transaction(client, op, request)
+                answer = self.isolation.handle(client, op, request)
             else:
-                payload = op.handler(self, client, self.tree, request[3])
+                answer = op.handler(self, client, self.tree, request[3])
         except XsError as error:
             assert not self.effects, f"{type(error).__name__} after a change"
             client.outbox.append(wire.error(request, error.name))
             return []
+        packet = (wire.reply(request, answer) if isinstance(answer, bytes)
+                  else wire.error(request, answer.name))
         if not self.effects:
-            client.outbox.append(wire.reply(request, payload))
+            client.outbox.append(packet)
             if self._first_event is not None:
                 self._send_first_event()
+        else:
+            self._fire_effects()
+            client.outbox.append(packet)
+            if self._first_event is not None:
+                self._send_first_event()
+        return self.settle()
+
+    def settle(self) -> list[Effect]:
+        """End a step: connections that are owed too much now are muted. Returns its effects."""
+        if not self.effects and not self.overrun:
             return []
-        effects = self.take_effects()
-        if self.watches.by_path:
-            for effect in effects:
-                self._fire_effect(effect)
-        client.outbox.append(wire.reply(request, payload))
-        return effects
+        while self.overrun:
+            client = self.overrun.pop()
+            if self.rings.get(client.domid) is client:
+                self.services.warn(f"domain {client.domid} reads too slowly: it is ignored")
+                domain.mute(self, client.domid, ERROR_COMM)
+        return self.take_effects()
+
+    # -- steps of the server's own
+
+    def leave(self, domid: int) -> None:
+        """Part of a step: a domain is gone or released."""
+        if domain.leave(self, domid, self.space.step_bytes // 2):
+            self.leaving.discard(domid)
+            self.gone.append(domid)
+        elif domain.known(self, domid) is not None:
+            self.leaving.add(domid)
+        else:
+            self.leaving.discard(domid)
+
+    def sweep(self, domid: int) -> list[Effect]:
+        """A step: remove more of a domain that is LEAVING."""
+        self._author = None
+        self.leave(domid)
+        self._fire_effects()
+        return self.settle()
+
+    def mute(self, domid: int, code: int) -> list[Effect]:
+        """A step: a ring has broken the rules."""
+        domain.mute(self, domid, code)
+        return self.settle()
+
+    def look(self, domid: int) -> bool:
+        """Part of a step: look at the state of a known domain. Whether @releaseDomain is due for
+        its shutdown; that it is gone, leave() tells."""
+        one = domain.known(self, domid)
+        if one is None or domid == 0 or one.state == domain.LEAVING:
+            return False
+        state = self.host.look(domid)
+        if domain.is_other(one, state):
+            self.leave(domid)
+            return False
+        assert state is not None
+        if one.identity == 0 and state.identity:
+            domain.put(self, domid, one._replace(identity=state.identity))
+        return domain.shut_down(self, domid, state.is_shutdown)
+
+    def look_at(self, domids: list[int]) -> list[Effect]:
+        """A step: look at the state of these domains, from the end of the list, which is shortened
+        by those that were looked at: one that is gone may be enough for one step."""
+        self._author = None
+        while domids and sum(effect.log_bytes() for effect in self.effects) < (
+                self.space.step_bytes // 8):
+            domid = domids.pop()
+            if self.look(domid):
+                self.gone.append(domid)
+        self._fire_effects()
+        return self.settle()
+
+    def reset_rings(self, domids: list[int]) -> list[Effect]:
+        """A step: the ring's words of these have been stored."""
+        for domid in domids:
+            domain.connected(self, domid)
+        return self.take_effects()
 
     def take_effects(self) -> list[Effect]:
         """The effects of the step that has just ended."""
@@ -104,94 +222,56 @@ class Store:
     def disconnect(self, client: Client) -> None:
         """Forget a client: its watches and open transactions end with it."""
         self.drop_watches(client)
-        client.transactions.clear()
+        self.drop_transactions(client)
         client.take_outbox()
+        if client.is_durable:
+            self.ended.append(client.conn_id)
         self.clients.discard(client)
         self.heard.discard(client)
 
-    # -- transactions
+    # -- transactions: isolation.py
 
     def start_transaction(self, client: Client) -> int:
-        """A new transaction's id. Ids are set aside in blocks, durably, before the first of them
-        is used: so none is ever given out again, in no life."""
-        while True:
-            if self._next_tx_id >= self.items.number("next.tx", 0):
-                self.items.put("next.tx", self._next_tx_id + TX_ID_BLOCK)
-            self._next_tx_id += 1
-            tx_id = self._next_tx_id & TX_ID_MASK
-            if tx_id and tx_id not in client.transactions:
-                limit = None if client.privileged else (
-                    self.quotas.limit("transaction-nodes", client.domid))
-                client.transactions[tx_id] = Transaction(tx_id, self.tree, limit)
-                return tx_id
+        """A new transaction's id. Raises Enospc."""
+        return self.isolation.start(client)
 
-    def _handle_in_transaction(self, client: Client, op: Op, request: Request) -> bytes:
-        tx = client.transactions.get(request.tx_id)
-        if tx is None:
-            raise Enoent
-        if request.type == wire.XS_TRANSACTION_START:
-            raise Ebusy
-        if request.type == wire.XS_TRANSACTION_END:
-            if request.payload not in (b"T\0", b"F\0"):
-                raise Einval
-            del client.transactions[request.tx_id]
-            if request.payload == b"T\0":
-                self._commit(client, tx)
-            return wire.OK
-        if len(tx.told) >= TOLD_MAX:
-            tx.overlay.poison()
-            raise Enospc
-        if not client.privileged:
-            self._limit_transaction(client, tx)
-        answer, seen = _run(self, client, op, tx.overlay, request.type, request.payload)
-        tx.remember(request.type, request.payload, seen)
-        if isinstance(answer, bytes):
-            return answer
-        raise answer
-
-    def _limit_transaction(self, client: Client, tx: Transaction) -> None:
-        """Raise Enomem if the transactions have become too large for the domain's memory."""
-        try:
-            self.check_memory(client, self.tree.owned_size(client.domid))
-        except XsError:
-            tx.overlay.poison()
-            raise
-
-    def _commit(self, client: Client, tx: Transaction) -> None:
-        overlay = tx.overlay
-        if overlay.poisoned:
-            raise Enomem
-        if tx.base_changes != self.tree.changes:
-            overlay = self._run_again(client, tx)
-        if overlay.step_bytes() > self._space.step_bytes:
-            raise Enospc
-        for path, exact, before, after in overlay.apply():
-            self._fire(path, exact, before, after)
-
-    def _run_again(self, client: Client, tx: Transaction) -> Overlay:
-        """The conflict rule: run the transaction's requests now; any other answer is EAGAIN.
-
-        A quota that has been used up meanwhile is told as such: another try would not help."""
-        overlay = Overlay(self.tree, tx.overlay.touch_limit)
-        for told in tx.told:
-            answer, seen = _run(self, client, OPS[told.type], overlay, told.type, told.payload)
-            if seen != told.answer:
-                raise answer if answer in (Enospc, Enomem) else Eagain
-        return overlay
+    def drop_transactions(self, client: Client) -> None:
+        """Forget all open transactions of a client."""
+        for tx in list(client.transactions.values()):
+            self.isolation.close(client, tx)
 
     # -- watches
 
+    def admit_item(self, client: Client, size: int) -> None:
+        """Raise Enospc if a durable client may not keep `size` bytes more, or if dropping all
+        that it keeps would not fit one step any more."""
+        kept = len(client.watches) + sum(len(tx.told) + 1 for tx in client.transactions.values())
+        if kept * KEPT_ITEM_BYTES > self.space.step_bytes // 2:
+            raise Enospc
+        self.tree.admit(size)
+
     def add_watch(self, watch: Watch) -> None:
-        """Register, with the first event due behind the reply."""
-        watch.client.watches[watch.path, watch.token] = watch
+        """Register, with the first event due behind the reply. Raises Enospc."""
+        client = watch.client
+        if client.is_durable:
+            self.admit_item(client, item_bytes(watch.key, watch.pack()))
+            self.items.note(watch.key, watch.pack())
+        client.watches[watch.path, watch.token] = watch
         self.watches.add(watch)
         self._first_event = watch
 
+    def drop_watch(self, watch: Watch) -> None:
+        """Forget a watch."""
+        client = watch.client
+        del client.watches[watch.path, watch.token]
+        self.watches.remove(watch)
+        if client.is_durable:
+            self.items.note(watch.key, None)
+
     def drop_watches(self, client: Client) -> None:
         """Forget all watches of a client."""
-        for watch in client.watches.values():
-            self.watches.remove(watch)
-        client.watches.clear()
+        for watch in list(client.watches.values()):
+            self.drop_watch(watch)
 
     def _send_first_event(self) -> None:
         watch, self._first_event = self._first_event, None
@@ -201,27 +281,48 @@ class Store:
                 # Always, even if an equal one waits: it answers this WATCH.
                 watch.client.queue_event(packet, is_special=True)
 
+    def send_event(self, watch: Watch, path: bytes, is_special: bool) -> None:
+        """Queue one event for a watch; one that would be too long is dropped (XSA-324)."""
+        packet = watch.event(path)
+        client = watch.client
+        if packet is not None and client.queue_event(packet, is_special):
+            self.heard.add(client)
+            author = self._author
+            if client.privileged and author is not None and not author.privileged and (
+                    client.is_congested()):
+                author.held_by = client
+
+    def _fire_effects(self) -> None:
+        """Tell watches of what the step has done, and of the domains that are gone by it."""
+        if self.watches.by_path:
+            for effect in self.effects:
+                self._fire_effect(effect)
+            domain.fire_domains(self)
+        if self._author is not None and not self._author.privileged:
+            self.isolation.note_writers(self._author, [effect.path for effect in self.effects
+                                              if isinstance(effect, (Put, Cut))])
+        self.gone.clear()
+        self.came.clear()
+
     def _fire_effect(self, effect: Effect) -> None:
         if isinstance(effect, Put):
             if effect.fires:
-                self._fire(effect.path, False, effect.before, effect.after)
+                self.fire(effect.path, False, effect.before, effect.after)
         elif isinstance(effect, Cut) and effect.fires:
             by_path = self.watches.by_path
             watched = [pair for pair in effect.removed[:-1] if pair[0] in by_path]
             gone = dict(effect.removed) if watched else {}  # once, however many watches hear
             for path, node in watched:
-                self._fire(path, True, node, None, gone.get(paths.parent(path)))
-            self._fire(effect.path, False, effect.removed[-1][1], None)
+                self.fire(path, True, node, None, gone.get(paths.parent(path)))
+            self.fire(effect.path, False, effect.removed[-1][1], None)
 
-    def _fire(self, path: Path, exact: bool, before: Node | None, after: Node | None,
+    def fire(self, path: Path, exact: bool, before: Node | None, after: Node | None,
               gone_parent: Node | None = None) -> None:
         """Tell the watches of `path` (exact: only those on itself) that it was changed."""
         for watch in self.watches.exact(path) if exact else self.watches.matching(path):
             client = watch.client
             if client.privileged or self._may_hear(client, path, before, after, gone_parent):
-                packet = watch.event(path)
-                if packet is not None and client.queue_event(packet, is_special=False):
-                    self.heard.add(client)
+                self.send_event(watch, path, is_special=False)
 
     def _may_hear(self, client: Client, path: Path, before: Node | None, after: Node | None,
                   gone_parent: Node | None) -> bool:
@@ -235,7 +336,7 @@ class Store:
 
     def is_domain(self, domid: int) -> bool:
         """Whether there is a domain `domid`."""
-        return domid == 0 or self.host.exists(domid)
+        return domain.exists(self, domid)
 
     def check_memory(self, client: Client, node_bytes: int) -> None:
         """Raise Enomem if the client's nodes (`node_bytes`), watches and transactions together
@@ -261,24 +362,10 @@ class Store:
         watches = sum(len(client.watches) for client in self.clients)
         open_tx = sum(len(client.transactions) for client in self.clients)
         return (f"nodes: {len(self.tree.nodes)}\ndirectories: {len(self.tree.dirs)}\n"
-                f"live bytes: {self.tree.bytes} of {self._space.log_bytes}\n"
+                f"live bytes: {self.tree.bytes} of {self.space.log_bytes}\n"
                 f"clients: {len(self.clients)}\nwatches: {watches}\n"
                 f"open transactions: {open_tx}\n")
 
     def check(self) -> str | None:
         """Compare the indices with the nodes; None, or the first difference. O(nodes)."""
         return self.tree.check()
-
-
-def _run(store: Store, client: Client, op: Op, overlay: Overlay, type_: int,
-         payload: bytes) -> tuple[bytes | type[XsError], bytes]:
-    """One request inside a transaction: its answer, and what of it a commit must find again.
-
-    An error is returned as its type: the exception itself holds frames, and would be a cycle."""
-    overlay.observed.clear()
-    try:
-        answer = op.handler(store, client, overlay, payload)
-    except XsError as error:
-        return type(error), digest_answer(b"!", error.name, overlay.observed)
-    told = answer.partition(b"\0")[2] if type_ == wire.XS_DIRECTORY_PART else answer
-    return answer, digest_answer(b"=", told, overlay.observed)

@@ -5,6 +5,9 @@ X1. Nothing of a transaction is in the tree before its commit, and all of it aft
 X2. THE CONFLICT RULE: a transaction commits if, run again now as one step, it would be told the
     same. That is serialisable by construction: its place in the order is the moment of commit.
 X3. If the tree has not changed since the start, the overlay is what running again would give.
+X4. A durable client's transaction survives: after each request, pack() tells what it was told and
+    all that its view has seen or changed in it, and unpack() puts the same view together again.
+    Its commit then always runs the requests again.
 
 Worked timelines ([ ] a transaction, a=1 a write outside it):
     [ read a -> 0   ..a=1..    write b ]   EAGAIN  it was told 0, now it would be told 1
@@ -23,12 +26,13 @@ Knows nothing of request payloads: it keeps them and hands them back."""
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app import path as paths
+from app.effects import Item
 from app.errors import Enospc
 from app.path import Path
-from app.perms import Perms
+from app.perms import Perms, from_wire
 from app.tree import Node, Tree, node_bytes
 
 _KEPT_WHOLE = 32  # answers up to this size are kept, longer ones as a digest of 16 bytes
@@ -63,6 +67,7 @@ class Overlay:
         self._owned: dict[int, int] = {}
         self._owned_bytes: dict[int, int] = {}
         self._growth = 0
+        self._unpacked: dict[Path, None] = {}  # paths of which pack() has something to tell
 
     # -- reading
 
@@ -102,6 +107,7 @@ class Overlay:
                 self.poison()
                 raise Enospc
             self.touched[path] = None
+            self._unpacked[path] = None
 
     def recall(self, key: str, present: Perms) -> Perms:
         """What is beside the tree, as it was first seen."""
@@ -135,7 +141,7 @@ class Overlay:
         """Give an existing node a new value or new perms."""
         self._account(path, before, -1)
         self._account(path, after, 1)
-        self.nodes[path] = after
+        self._set(path, after)
         self._fire(path, fires)
 
     def create(self, path: Path, after: Node, fires: bool = True) -> None:
@@ -144,7 +150,7 @@ class Overlay:
         self._added.setdefault(parent, {})[name] = None
         self._generations[parent] = self.next_ordinal()
         self._account(path, after, 1)
-        self.nodes[path] = after
+        self._set(path, after)
         self._fire(path, fires)
 
     def cut(self, path: Path, fires: bool = True) -> None:
@@ -154,7 +160,7 @@ class Overlay:
             node = self._peek(one)
             assert node is not None, one
             self._account(one, node, -1)
-            self.nodes[one] = None
+            self._set(one, None)
             parent, name = paths.parent(one), paths.name(one)
             self._added.get(parent, {}).pop(name, None)
             self._hidden.setdefault(parent, set()).add(name)
@@ -204,13 +210,60 @@ class Overlay:
         return sum(node_bytes(path, node) if node is not None else len(path) + 8
                    for path, node in self.nodes.items())
 
+    # -- surviving a crash
+
+    def pack(self) -> tuple[Item, ...]:
+        """What the view has seen and changed since the last call: (is poisoned, special nodes'
+        permissions seen, then per path: path, whether touched, its own node, the node seen, the
+        listing seen). A node is (value, perms, ordinal), () if it is not there, None if it was
+        not looked at."""
+        changes = tuple((path, int(path in self.touched), _pack_node(self.nodes, path),
+                         _pack_node(self._seen, path), self._listings.get(path))
+                        for path in self._unpacked)
+        self._unpacked.clear()
+        recalled = tuple((key, perms.wire) for key, perms in self._recalled.items())
+        return int(self.poisoned), recalled, *changes
+
+    def unpack(self, entries: list[Any]) -> None:
+        """Put together the view from all that pack() has told, in order."""
+        for is_poisoned, recalled, *changes in entries:
+            self.poisoned = bool(is_poisoned)
+            self._recalled.update((key, from_wire(wire)) for key, wire in recalled)
+            for path, is_touched, own, seen, listing in changes:
+                if is_touched:
+                    self.touched.setdefault(path, None)
+                if own is not None:
+                    self.nodes[path] = _unpack_node(own)
+                if seen is not None:
+                    self._seen[path] = _unpack_node(seen)
+                if listing is not None:
+                    self._listings[path] = listing
+        for path, own in sorted(self.nodes.items(), key=_own_ordinal):
+            seen = self._seen[path]
+            parent, name = paths.parent(path), paths.name(path)
+            if own is None or seen is None or own.ordinal != seen.ordinal:
+                self._generations[parent] = self.next_ordinal()
+                if seen is not None:
+                    self._hidden.setdefault(parent, set()).add(name)
+                if own is not None:
+                    self._added.setdefault(parent, {})[name] = None
+            if seen is not None:
+                self._account(path, seen, -1)
+            if own is not None:
+                self._account(path, own, 1)
+
     # -- own
+
+    def _set(self, path: Path, node: Node | None) -> None:
+        self.nodes[path] = node
+        self._unpacked[path] = None
 
     def _peek(self, path: Path) -> Node | None:
         if path in self.nodes:
             return self.nodes[path]
         if path not in self._seen:
             self._seen[path] = self.tree.nodes.get(path)
+            self._unpacked[path] = None
             if self.touch_limit is not None:
                 self._base_listing(path)
         return self._seen[path]
@@ -219,6 +272,7 @@ class Overlay:
         listing = self._listings.get(path)
         if listing is None:
             listing = self._listings[path] = self.tree.listing(path)
+            self._unpacked[path] = None
         return listing
 
     def _names(self, path: Path) -> list[bytes]:
@@ -288,6 +342,21 @@ class Transaction:
         self.told.append(Told(type_, payload, answer))
         self.cost += _ENTRY_COST + len(payload) + len(answer)
 
+    def pack_last(self) -> tuple[Item, ...]:
+        """The request remembered last, with what it did to the view (X4)."""
+        return *self.told[-1], self.overlay.pack()
+
+    @classmethod
+    def unpack(cls, tx_id: int, tree: Tree, touch_limit: int | None,
+               entries: list[Any]) -> Transaction:
+        """The transaction again, from all that pack_last() has told, in order."""
+        tx = cls(tx_id, tree, touch_limit)
+        tx.base_changes = -1  # it was another life's counter
+        for type_, payload, answer, _ in entries:
+            tx.remember(type_, payload, answer)
+        tx.overlay.unpack([view for *_, view in entries])
+        return tx
+
 
 def digest_answer(mark: bytes, answer: bytes, observed: list[bytes]) -> bytes:
     """What is kept of an answer and the facts observed with it. `mark` tells replies and errors
@@ -299,3 +368,21 @@ def digest_answer(mark: bytes, answer: bytes, observed: list[bytes]) -> bytes:
 
 def _ordinal(pair: tuple[Path, Node]) -> int:
     return pair[1].ordinal
+
+
+def _own_ordinal(pair: tuple[Path, Node | None]) -> int:
+    return pair[1].ordinal if pair[1] is not None else -1
+
+
+def _pack_node(nodes: dict[Path, Node | None], path: Path) -> Item:
+    node = nodes.get(path)
+    if node is not None:
+        return node.value, node.perms.wire, node.ordinal
+    return () if path in nodes else None
+
+
+def _unpack_node(fields: Any) -> Node | None:
+    if not fields:
+        return None
+    value, wire, ordinal = fields
+    return Node(value, from_wire(wire), ordinal)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flat state: path -> node, path -> child names, owner -> paths.
+"""The flat state: path -> node, path -> child names, owner -> paths, domid -> paths that grant it
+a right.
 
 T1. A node's value, perms and ordinal never change: a change makes a new Node.
 T2. Every node but the root has its parent in the tree, and its name in the parent's Directory.
@@ -18,6 +19,7 @@ from app.perms import Perms
 
 NODE_OVERHEAD = 40  # bytes in the log beyond path, value and perms, at most
 NODE_HEAP = 520  # bytes of the Python heap beyond path and value, measured (docs/ARCHITECTURE.md)
+GRANT_HEAP = 110  # more for every domain, other than the owner, that a node's permissions name
 
 
 class Node:
@@ -106,6 +108,8 @@ class Tree:
         self.dirs: dict[Path, Directory] = {}
         self.owned: dict[int, set[Path]] = {}
         self.owned_bytes: dict[int, int] = {}
+        self.granted: dict[int, set[Path]] = {}  # what a domain's death takes rights from
+        self._grants = 0  # entries in `granted`
         self.bytes = 0  # upper bound of all nodes in the log
         self.generation = 0
         self.changes = 0  # counts changes of this life, of items too; transactions compare it
@@ -168,7 +172,7 @@ class Tree:
         if growth <= 0:
             return
         after = self.bytes + self.space.items_bytes + growth
-        heap = after + (len(self.nodes) + nodes) * NODE_HEAP
+        heap = after + (len(self.nodes) + nodes) * NODE_HEAP + self._grants * GRANT_HEAP
         if after > self.space.log_bytes or heap > self.space.heap_bytes:
             raise Enospc
         if growth > self.space.step_bytes:
@@ -228,6 +232,9 @@ class Tree:
             self.owned[owner] = {path for path, _ in own}
             self.owned_bytes[owner] = pairs_bytes(own)
         self.bytes = sum(self.owned_bytes.values())
+        for path, node in pairs:
+            if node.perms.granted:
+                self._grant(path, node)
 
     def _link(self, path: Path, ordinal: int, generation: int) -> None:
         slash = path.rfind(b"/")
@@ -245,6 +252,21 @@ class Tree:
             self.owned_bytes[owner] = 0
         owned.add(path)
         self.owned_bytes[owner] += node_bytes(path, node)
+        if node.perms.granted:
+            self._grant(path, node)
+
+    def _grant(self, path: Path, node: Node) -> None:
+        for domid in node.perms.granted:
+            self.granted.setdefault(domid, set()).add(path)
+            self._grants += 1
+
+    def _revoke(self, path: Path, node: Node) -> None:
+        for domid in node.perms.granted:
+            granted = self.granted[domid]
+            granted.discard(path)
+            self._grants -= 1
+            if not granted:
+                del self.granted[domid]
 
     def _disown_all(self, removed: list[tuple[Path, Node]]) -> None:
         """Take removed nodes out of all accounts. In whole lists: a removal may be large."""
@@ -258,6 +280,9 @@ class Tree:
             self.owned[owner].difference_update([path for path, _ in own])
             if not self.owned[owner]:
                 del self.owned[owner], self.owned_bytes[owner]
+        for path, node in removed:
+            if node.perms.granted:
+                self._revoke(path, node)
 
     def _disown(self, path: Path, node: Node) -> None:
         owner = node.perms.owner
@@ -266,14 +291,19 @@ class Tree:
         self.owned_bytes[owner] -= node_bytes(path, node)
         if not owned:
             del self.owned[owner], self.owned_bytes[owner]
+        if node.perms.granted:
+            self._revoke(path, node)
 
     def check(self) -> str | None:
         """Compare every index with the nodes; None, or the first difference. O(nodes)."""
         owned: dict[int, set[Path]] = {}
+        granted: dict[int, set[Path]] = {}
         total = names = 0
         for path, node in self.nodes.items():
             owned.setdefault(node.perms.owner, set()).add(path)
             total += node_bytes(path, node)
+            for domid in node.perms.granted:
+                granted.setdefault(domid, set()).add(path)
             if path != ROOT:
                 directory = self.dirs.get(paths.parent(path))
                 if directory is None or directory.names.get(paths.name(path)) != node.ordinal:
@@ -288,6 +318,8 @@ class Tree:
             return f"{names} names for {len(self.nodes)} nodes"
         if owned != self.owned or total != self.bytes:
             return "owners or sizes are wrong"
+        if granted != self.granted or self._grants != sum(map(len, granted.values())):
+            return "granted rights are wrong"
         for domid, owned_paths in owned.items():
             if self.owned_bytes[domid] != sum(node_bytes(one, self.nodes[one])
                                               for one in owned_paths):

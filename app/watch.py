@@ -4,6 +4,7 @@
 H1. Matching costs a walk over the ancestors of the changed path, however many watches there are.
 H2. Of several watches that match, the one registered first hears first.
 H3. A watch set by a relative path hears relative paths; matching is on canonical ones.
+H4. Ordinals come from the tree's one counter: so the order of H2 survives a crash.
 Knows nothing of permissions and connections' queues: the store delivers."""
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class Watch:
     __slots__ = ("client", "depth", "hidden", "ordinal", "path", "token")
 
     def __init__(self, client: Client, path: Path, token: bytes, hidden: int,
-                 depth: int | None) -> None:
+                 depth: int | None, ordinal: int) -> None:
         self.client = client
         self.path = path
         self.token = token
         self.hidden = hidden
         self.depth = depth
-        self.ordinal = 0
+        self.ordinal = ordinal
 
     def hears(self, path: bytes) -> bool:
         """Whether the depth allows `path`, which is the watch's own or below it."""
@@ -48,18 +49,24 @@ class Watch:
         """Bytes that the watch counts in its domain's memory quota."""
         return len(self.path) + len(self.token) + 128
 
+    @property
+    def key(self) -> str:
+        """The item that keeps it, if its client is durable."""
+        return f"watch.{self.client.conn_id}.{self.ordinal}"
+
+    def pack(self) -> tuple[bytes, bytes, int, int]:
+        """The item's value."""
+        return self.path, self.token, self.hidden, -1 if self.depth is None else self.depth
+
 
 class WatchTable:
     """All watches of all clients."""
 
     def __init__(self) -> None:
         self.by_path: dict[Path, dict[Watch, None]] = {}
-        self._next_ordinal = 0
 
     def add(self, watch: Watch) -> None:
-        """Register; the order of calls is the order of hearing."""
-        self._next_ordinal += 1
-        watch.ordinal = self._next_ordinal
+        """Register. Of one path's watches, in the order of their ordinals."""
         self.by_path.setdefault(watch.path, {})[watch] = None
 
     def remove(self, watch: Watch) -> None:

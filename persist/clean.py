@@ -88,6 +88,10 @@ class Cleaner:
             self._segments[segment] = (position, self._log.sequence)
             self.live[segment] = self.live.get(segment, 0) + entries
 
+    def born(self, position: int) -> None:
+        """One more entry of the record at `position` is live, as recovery has found."""
+        self.live[position >> SEGMENT_SHIFT] += 1
+
     def died(self, position: int) -> None:
         """One entry of the record at `position` is no longer live."""
         segment = position >> SEGMENT_SHIFT

@@ -48,6 +48,7 @@ class Kind(enum.IntEnum):
     CARRY = 3
     SEAL = 4
     END = 5
+    SLOT = 6  # in a turn slot, never in the log
 
 
 class Record(NamedTuple):

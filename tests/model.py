@@ -16,9 +16,12 @@ O3. The commit follows from what was told: run again now, if every answer is the
     succeed, with the changes and events of this run; otherwise it is EAGAIN (a quota that is used
     up now: ENOSPC), and ENOMEM if a create has failed before. RM of a node that was there and of
     one that was not are different answers, though both read OK.
-Source: reference 1.3, 1.4, 2.1-2.4, 3 and DESIGN.md 3; the order of a commit's events was measured
+O4. A domain is known from when a permission or INTRODUCE names it while it exists, until it is
+    seen to be gone; with it go its nodes and all rights that it had. An entry for a domain that
+    was neither known nor there is shown, and grants nothing, ever: its letter is a capital.
+Source: reference 1.3, 1.4, 2.1-2.5, 3 and DESIGN.md 3; the order of a commit's events was measured
 on C xenstored 4.17. Knows nothing of app/: not its names, not its errors. Does not know: memory
-and transaction-nodes quotas, special events, deaths, CONTROL and the domain messages.
+and transaction-nodes quotas, CONTROL, features, messages about quotas, rings that are ignored.
 Over 500 lines because it is one thing, to be read beside the reference from top to bottom."""
 
 from __future__ import annotations
@@ -28,11 +31,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 DIRECTORY, READ, GET_PERMS, WATCH, UNWATCH, START, END = range(1, 8)
-GET_DOMAIN_PATH, WRITE, MKDIR, RM, SET_PERMS = range(10, 15)
+INTRODUCE, RELEASE, GET_DOMAIN_PATH, WRITE, MKDIR, RM, SET_PERMS = range(8, 15)
+IS_DOMAIN_INTRODUCED, RESUME, SET_TARGET = range(17, 20)
 RESET_WATCHES, DIRECTORY_PART = 21, 22
 IN_TRANSACTION = {DIRECTORY, READ, GET_PERMS, WRITE, MKDIR, RM, SET_PERMS, DIRECTORY_PART}
 OWN_CHANGES = {WRITE, MKDIR, RM, SET_PERMS}
-ANYBODY = 32757
+ABOUT_DOMAINS = {INTRODUCE, RELEASE, IS_DOMAIN_INTRODUCED, RESUME, SET_TARGET}
+ANYBODY, ASKING, RESERVED = 32757, 0x7FF0, 0x7FF0
 
 Perms = tuple[tuple[str, int], ...]
 Tree = dict[str, tuple[bytes, Perms]]
@@ -49,12 +54,13 @@ class Refused(Exception):
     """A request is answered by an error, whose name this holds."""
 
 
-class Caller(NamedTuple):
+class Caller:
     """Who asks."""
 
-    name: str
-    domid: int
-    target: int  # -1: none
+    def __init__(self, name: str, domid: int) -> None:
+        self.name = name
+        self.domid = domid
+        self.target = -1  # for whom it acts, too; -1: for nobody
 
     @property
     def is_privileged(self) -> bool:
@@ -66,7 +72,7 @@ class Caller(NamedTuple):
         if self.is_privileged or self.owns(perms):
             return True
         for letter, domid in perms[1:]:
-            if domid in (self.domid, self.target, ANYBODY):
+            if letter.islower() and domid in (self.domid, self.target, ANYBODY):
                 return letter in (wanted, "b")
         return perms[0][0] in (wanted, "b")
 
@@ -119,6 +125,15 @@ class View:
         self.fires[path] = False
 
 
+class Domain:
+    """One that the server knows, and what it has seen of it."""
+
+    def __init__(self, identity: int) -> None:
+        self.identity = identity
+        self.is_introduced = False
+        self.was_seen_shut_down = False
+
+
 class Transaction:
     """One that is open: what it asked and was told, and a view for each state since its start."""
 
@@ -126,6 +141,7 @@ class Transaction:
         self.first_state = first_state
         self.views: dict[int, View] = {}
         self.asked: list[tuple[int, bytes]] = []
+        self.targets: list[int] = []  # for whom the caller acted then
         self.told: list[list[Told]] = []  # each with all that the answer may have meant
 
 
@@ -202,16 +218,23 @@ def parse_perms(texts: list[str]) -> Perms:
 
 
 def perms_bytes(perms: Perms) -> bytes:
-    """The permissions as GET_PERMS answers them."""
+    """The permissions as they are kept."""
     return b"".join(f"{letter}{domid}\0".encode() for letter, domid in perms)
 
 
 class Model:
-    """The whole store. `domains` exist; `quotas` are limits of the unprivileged, 0 for none."""
+    """The whole store. `machine`: the domains that exist, but for 0: what tells one from another
+    with its number, and whether it has shut down; it is changed from outside. `quotas` are limits
+    of the unprivileged, 0 for none. Domain N's connection is called "rN"."""
 
-    def __init__(self, domains: set[int], quotas: dict[str, int]) -> None:
-        self.domains = domains | {0}
+    def __init__(self, machine: dict[int, tuple[int, bool]], quotas: dict[str, int]) -> None:
+        self.machine = machine
         self.quotas = quotas
+        self.known: dict[int, Domain] = {}
+        # What the present step has removed (whether only own watches hear), and who has gone, come.
+        self.removed: list[tuple[str, bool]] = []
+        self.gone: list[int] = []
+        self.came: list[int] = []
         # The special nodes are in it, too, by their names, which begin with no '/'.
         self.tree: Tree = {**dict.fromkeys(("/", "/tool", "/tool/xenstored"), (b"", (("n", 0),))),
                            **SPECIALS}
@@ -221,9 +244,9 @@ class Model:
         self.transactions: dict[str, dict[int, Transaction]] = {}
         self.used_ids: set[int] = set()
 
-    def connect(self, name: str, domid: int, target: int = -1) -> None:
+    def connect(self, name: str, domid: int) -> None:
         """A new client."""
-        self.callers[name] = Caller(name, domid, target)
+        self.callers[name] = Caller(name, domid)
         self.transactions[name] = {}
 
     def disconnect(self, name: str) -> None:
@@ -231,6 +254,24 @@ class Model:
         caller = self.callers.pop(name)
         del self.transactions[name]
         self.watches = [one for one in self.watches if one.caller != caller]
+
+    def look(self, domids: list[int], got: dict[str, list[Item]]) -> str | None:
+        """The server looks at the state of these domains, in this order, and sends `got`."""
+        before = self.tree
+        for domid in domids:
+            one = self.known.get(domid)
+            if one is None:
+                continue
+            identity, is_shut_down = self.machine.get(domid, (None, False))
+            if identity != one.identity:
+                self._leave(domid)
+            elif one.is_introduced and is_shut_down and not one.was_seen_shut_down:
+                one.was_seen_shut_down = True
+                self.gone.append(domid)
+        events: list[tuple[Caller, str, str]] = []
+        self._tell(events, before)
+        expected = self._by_hearer({}, events)
+        return None if got == expected else f"sent {got}, and should be {expected}"
 
     def judge(self, who: str, kind: int, tx_id: int, payload: bytes,
               got: dict[str, list[Item]]) -> str | None:
@@ -254,9 +295,9 @@ class Model:
             right, events = [refused.args[0]], []
         if answer not in right:
             return f"answered {answer!r}, and should be {' or '.join(map(repr, right))}"
-        expected: dict[str, list[Item]] = {who: []}
-        for hearer, path, token in events:
-            expected.setdefault(hearer.name, []).append((path, token))
+        if kind == SET_PERMS and answer == b"OK\0":
+            self._learn(payload)
+        expected = self._by_hearer({who: []}, events)
         is_behind = kind == WATCH and events
         expected[who].insert(0 if is_behind else len(expected[who]), answer)
         if kind == DIRECTORY_PART:
@@ -264,6 +305,12 @@ class Model:
         if got != expected:
             return f"sent {got}, and should be {expected}"
         return None
+
+    def _by_hearer(self, expected: dict[str, list[Item]],
+                   events: list[tuple[Caller, str, str]]) -> dict[str, list[Item]]:
+        for hearer, path, token in events:
+            expected.setdefault(hearer.name, []).append((path, token))
+        return expected
 
     # -- the three ways to run a request; each returns the right answers
 
@@ -290,6 +337,13 @@ class Model:
             self.watches = [one for one in self.watches if one.caller != caller]
             self.transactions[caller.name].clear()
             return [b"OK\0"]
+        if kind in ABOUT_DOMAINS:
+            if not caller.is_privileged:
+                raise Refused("EACCES")
+            before = self.tree
+            answered = self._about_domain(caller, kind, payload)
+            self._tell(events, before)
+            return [answered]
         if kind == GET_DOMAIN_PATH:
             return [b"/local/domain/%d\0" % number(split(payload, 1, 1)[0], 65535)]
         raise Refused("ENOSYS")
@@ -312,7 +366,7 @@ class Model:
                 possible.append(told)
         is_repeated = False
         for index in reversed(range(len(tx.asked))):
-            if tx.asked[index][0] in OWN_CHANGES:
+            if tx.asked[index][0] in OWN_CHANGES or tx.targets[index] != caller.target:
                 break
             if tx.asked[index] == (kind, payload):
                 possible, is_repeated = tx.told[index], True
@@ -327,6 +381,7 @@ class Model:
             meant += [told for told in mixed if told.answer == answer]
         possible += mixed
         tx.asked.append((kind, payload))
+        tx.targets.append(caller.target)
         tx.told.append(meant)
         return [told.answer for told in possible]
 
@@ -367,6 +422,9 @@ class Model:
         if answer == b"OK\0":
             before = self.tree
             self._become(now.tree)
+            for told, (kind, payload) in zip(now.told, tx.asked, strict=True):
+                if kind == SET_PERMS and told.answer == b"OK\0":
+                    self._learn(payload)
             for path in now.touched:
                 if path in now.fires and (path in before or path in self.tree):
                     self._fire(events, path, now.fires[path], before, [self.tree])
@@ -421,7 +479,8 @@ class Model:
             return Told(refused.args[0], poisons="create" in refused.args)
         if kind == READ:
             return Told(value)
-        return Told(perms_bytes(perms) if kind == GET_PERMS else names_bytes(view.tree, path))
+        return Told(perms_bytes(perms).lower() if kind == GET_PERMS
+                    else names_bytes(view.tree, path))
 
     def _path(self, caller: Caller, text: str) -> str:
         """The absolute path of a text, if it is a legal one."""
@@ -537,9 +596,12 @@ class Model:
         if perms[0][1] != before[0][1]:
             if not caller.is_privileged:
                 raise Refused("EPERM")
-            if perms[0][1] not in self.domains:
+            if not self._exists(perms[0][1]):
                 raise Refused("ENOENT")
         self._check_size(view, caller, path, value, perms)
+        perms = perms[:1] + tuple(
+            (letter if domid >= RESERVED or self._exists(domid) else letter.upper(), domid)
+            for letter, domid in perms[1:])
         view.put(path, value, perms, is_silent=text.startswith("@"))
         return Told(b"OK\0")
 
@@ -550,7 +612,106 @@ class Model:
             raise Refused("EINVAL")
         if not caller.may(view.tree[text][1], "r"):
             raise Refused("EACCES")
-        return Told(perms_bytes(view.tree[text][1]))
+        return Told(perms_bytes(view.tree[text][1]).lower())
+
+    # -- domains
+
+    def _exists(self, domid: int) -> bool:
+        return domid == 0 or domid in self.known or domid in self.machine
+
+    def _learn(self, payload: bytes) -> None:
+        """SET_PERMS was answered OK: those that it names are known, if they are there."""
+        _, *texts = split(payload, 2, 4096)
+        for _, domid in parse_perms(texts):
+            if domid in self.machine and domid not in self.known:
+                self.known[domid] = Domain(self.machine[domid][0])
+
+    def _is_introduced(self, domid: int) -> bool:
+        return domid == 0 or (domid in self.known and self.known[domid].is_introduced)
+
+    def _about_domain(self, caller: Caller, kind: int, payload: bytes) -> Answer:
+        """The messages by which domain 0 tells of domains."""
+        texts = split(payload, *{INTRODUCE: (3, 3), SET_TARGET: (2, 2)}.get(kind, (1, 1)))
+        domid = number(texts[0], 65535)
+        if kind == IS_DOMAIN_INTRODUCED:
+            return b"T\0" if domid == ASKING or self._is_introduced(domid) else b"F\0"
+        if kind == INTRODUCE:
+            number(texts[1], (1 << 64) - 1)
+            if number(texts[2], (1 << 32) - 1) == 0 or domid == 0:
+                raise Refused("EINVAL")
+            self._introduce(domid)
+            return b"OK\0"
+        target = number(texts[1], 65535) if kind == SET_TARGET else 0
+        if domid == 0:
+            raise Refused("EINVAL")
+        if not self._is_introduced(domid) or not self._is_introduced(target):
+            raise Refused("ENOENT")
+        if kind == RELEASE:
+            self._leave(domid)
+        elif kind == RESUME:
+            self.known[domid].was_seen_shut_down = False
+        else:
+            self.callers[f"r{domid}"].target = target
+            self.states.append(dict(self.tree))  # what is answered may be another now
+        return b"OK\0"
+
+    def _introduce(self, domid: int) -> None:
+        """Its connection begins, or begins anew with nothing open."""
+        if domid not in self.machine:
+            raise Refused("ENOENT")
+        identity, _ = self.machine[domid]
+        if domid in self.known and self.known[domid].identity != identity:
+            self._leave(domid)
+        one = self.known.setdefault(domid, Domain(identity))
+        name, target = f"r{domid}", -1
+        if one.is_introduced:
+            target = self.callers[name].target
+            self.disconnect(name)
+        else:
+            self.came.append(domid)
+        one.is_introduced = True
+        self.connect(name, domid)
+        self.callers[name].target = target
+
+    def _leave(self, domid: int) -> None:
+        """A domain is gone: its connection, what it owned with all below, what it had rights to."""
+        if self.known.pop(domid).is_introduced:
+            self.disconnect(f"r{domid}")
+            self.gone.append(domid)
+        for caller in self.callers.values():
+            if caller.target == domid:
+                caller.target = -1
+        tree = dict(self.tree)
+        for path in sorted(tree):
+            if path not in tree or tree[path][1][0][1] != domid:
+                continue
+            if path == "/" or path in SPECIALS:
+                value, perms = tree[path]
+                tree[path] = value, ((perms[0][0], 0), *perms[1:])
+                self.removed += [(path, False)] if path == "/" else []
+                continue
+            self.removed += [(one, one != path) for one in walk_up(tree, path)]
+            for one in list(walk(tree, path)):
+                del tree[one]
+        for path, (value, perms) in tree.items():
+            if any(letter.islower() and named == domid for letter, named in perms[1:]):
+                tree[path] = value, (perms[0], *(one for one in perms[1:] if one[1] != domid))
+        self._become(tree)
+        self.states.append(dict(tree))
+
+    def _tell(self, events: list[tuple[Caller, str, str]], before: Tree) -> None:
+        """All that the step has done to domains and their nodes."""
+        for path, is_exact in self.removed:
+            self._fire(events, path, is_exact, before, [self.tree, before])
+        for name, domids in (("@releaseDomain", self.gone), ("@introduceDomain", self.came)):
+            singles = [f"{name}/{domid}" for domid in domids]
+            for watch in self.watches if domids else []:
+                heard = [one for one in singles if watch.path == one]
+                if watch.path == name:
+                    heard = singles if watch.depth else [name]
+                if watch.caller.may(self.tree[name][1], "r"):
+                    events += [(watch.caller, one, watch.token) for one in heard]
+        self.removed, self.gone, self.came = [], [], []
 
     # -- quotas
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from app import codec, wire
 from app import path as paths
 from app.effects import Item
+from app.items import grouped
 from app.journal import SEAL_AUTHOR, seal_message
 from app.path import ROOT, Path
 from app.replay import Replay
@@ -177,6 +178,8 @@ def show_info(region: RegionFile, _: argparse.Namespace) -> int:
     life = replay.life
     if life is not None:
         print(f"life            {life.number}, started {_when(life.time_us)} after: {life.outcome}")
+        if life.cause:
+            print(f"last death      {life.cause.splitlines()[-1]}")
     digest = replay.compute_digest()
     agrees = "agrees" if digest == replay.digest else "DIFFERS from the recorded one"
     print(f"state           {len(replay.nodes)} nodes, {len(replay.items)} items, "
@@ -185,6 +188,12 @@ def show_info(region: RegionFile, _: argparse.Namespace) -> int:
         mark = replay.sealed.mark
         print(f"last seal       sequence {mark.sequence}, commit {mark.commit.hex()}, "
               f"tree {mark.tree.hex()}")
+    for poison in sorted(value for key, value in replay.items.items()
+                         if key.startswith("poison.") and isinstance(value, tuple)):
+        print(f"poison          {_describe_poison(poison)}")
+    for key, value in sorted(replay.items.items()):
+        if key.startswith("suspect."):
+            print(f"suspect         {key.removeprefix('suspect.')}: {value!r}")
     for damage in found.damages:
         print(f"DAMAGE          position {damage.position:#x}, {damage.size} bytes: "
               f"{damage.reason}")
@@ -310,12 +319,17 @@ class SealChecker:
         elif one.kind == Kind.TURN:
             for step in codec.decode_turn(one.payload, one.position).steps:
                 for key, _ in step.effects:
-                    self._sealer.mark(ROOT if isinstance(key, str) else key)
+                    if isinstance(key, str):
+                        self._sealer.mark_item(key)
+                    else:
+                        self._sealer.mark(key)
         elif one.kind == Kind.CARRY:
             carry = codec.decode_carry(one.payload, one.position)
             for path, _ in carry.nodes:
                 if path not in self._replay.nodes:
                     self._sealer.mark(path)
+            for key, _ in carry.items:
+                self._sealer.mark_item(key)
             self._sealer.mark(ROOT)
         self._replay.apply(one)
         self._replay.sealed = None
@@ -355,9 +369,9 @@ class SealChecker:
         directory = self._replay.dirs.get(path)
         return list(directory.names) if directory is not None else []
 
-    def items(self) -> dict[str, Item]:
+    def item_groups(self) -> dict[tuple[str, str], dict[str, Item]]:
         """The items."""
-        return self._replay.items
+        return grouped(self._replay.items)
 
 
 # -- text
@@ -369,10 +383,12 @@ def describe(one: Record) -> str:
     if one.kind == Kind.TURN:
         turn = codec.decode_turn(one.payload, one.position)
         steps = "; ".join(_describe_step(step) for step in turn.steps)
-        return f"{head} {_when(turn.time_us)} {steps}"
+        moved = ", ".join(f"connection {one.epoch} +{len(one.data)} bytes" for one in turn.streams)
+        return f"{head} {_when(turn.time_us)} {steps}" + (f" ({moved})" if moved else "")
     if one.kind == Kind.CARRY:
         carry = codec.decode_carry(one.payload, one.position)
-        return f"{head} {len(carry.nodes)} nodes, {len(carry.items)} items carried forward"
+        return (f"{head} {len(carry.nodes)} nodes, {len(carry.items)} items, "
+                f"{len(carry.streams)} connections' streams carried forward")
     if one.kind == Kind.SEAL:
         mark = codec.decode_seal(one.payload)
         return f"{head} {_when(mark.time_s * 1_000_000)} commit {mark.commit.hex()} " \
@@ -380,9 +396,19 @@ def describe(one: Record) -> str:
     if one.kind == Kind.LIFE:
         life = codec.decode_life(one.payload)
         text = f"{head} {_when(life.time_us)} life {life.number} begins: {life.outcome}"
+        if life.cause:
+            text += f"; the last one ended by: {life.cause.splitlines()[-1]}"
         return text + "".join(f"; dropped {size} bytes at {position:#x}: {reason}"
                               for position, size, reason in life.damages)
     return f"{head} the life ends on purpose" if one.kind == Kind.END else head
+
+
+def _describe_poison(poison: tuple[Item, ...]) -> str:
+    number, domid, epoch, position, type_, payload = poison
+    assert isinstance(type_, int) and isinstance(payload, bytes)
+    where = f"connection {epoch!r} at {position!r}" if epoch else "a socket"
+    return (f"{number!r}: dom{domid!r}, {where}, {wire.TYPE_NAMES.get(type_, type_)} "
+            f"{_text(payload)} has ended lives, and was answered EIO")
 
 
 def _describe_step(step: codec.Step) -> str:

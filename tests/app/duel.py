@@ -8,8 +8,11 @@ AssertionError that names the step and ends in the one command that plays the sc
 
   .venv/bin/python -m tests.app.duel SCRIPT
 
-After each request are compared: the reply, the events of each client in their order, all nodes
-with values, permissions and the order of children; and Store.check() is None."""
+Some steps are no requests: domains begin, end, shut down, and the server looks at them.
+
+After each step are compared: the reply, the events of each client in their order, all nodes with
+values, permissions and the order of children, for whom each client acts; and Store.check() is
+None."""
 
 from __future__ import annotations
 
@@ -19,7 +22,6 @@ import sys
 import zlib
 
 from app import wire
-from app.client import NO_TARGET
 from app.path import Path
 from tests.app.world import World
 from tests.model import SPECIALS, Item, Model, perms_bytes
@@ -27,30 +29,35 @@ from tests.model import SPECIALS, Item, Model, perms_bytes
 Step = tuple[str, int, int, bytes]
 OLDEST, NEWEST, OTHERS = -1, -2, -3
 QUOTAS = {"nodes": 6, "watches": 4, "transactions": 2, "node-permissions": 3}
-DOMIDS = {"d0": 0, "d0b": 0, "g1": 1, "g2": 2, "g3": 3}
-DISCONNECT = -1  # as a type: the client goes, and another comes in its place, which acts for the
-#                  domain that stands instead of the tx, too (0: for none)
+SOCKETS = ("d0", "d0b")
+DOMAINS = (1, 2, 3, 7)  # those that exist at the start; 9 is one that may begin
+# Types of steps that are no requests. The payload of all but the first are domids as text.
+DISCONNECT = -1  # a socket goes, and another comes in its place
+BEGIN, END, SHUT_DOWN, LOOK = -2, -3, -4, -5
 
 
 class Duel:
     """Both sides."""
 
     def __init__(self) -> None:
-        self.world = World(domains=(1, 2, 3, 7))
-        self.model = Model({1, 2, 3, 7}, QUOTAS)
+        self.world = World(domains=DOMAINS, guests=())
+        self.model = Model(dict.fromkeys(DOMAINS, (1, False)), QUOTAS)
         self.script: list[Step] = []
-        for name, domid in DOMIDS.items():
-            self.model.connect(name, domid)
+        self._identity = 1
+        for name in SOCKETS:
+            self.model.connect(name, 0)
         for name, value in QUOTAS.items():
             assert self.world.ask("d0", f"SET_QUOTA {name} {value}") == "OK"
 
     def step(self, who: str, kind: int, tx: int, payload: bytes) -> None:
-        """One request, or DISCONNECT."""
+        """One request, or another step. Nothing if it is a client's who is not there."""
         self.script.append((who, kind, tx, payload))
         try:
             if kind == DISCONNECT:
-                self._reconnect(who, tx)
-            else:
+                self._reconnect(who)
+            elif kind < 0:
+                self._change_domains(kind, [int(one) for one in payload.split()])
+            elif who in self.world.clients:
                 tx_id = self._tx_id(who, tx)
                 # Special permissions inside a transaction are rows of test_transaction.py.
                 if not payload.startswith(b"@") or tx_id not in self.model.transactions[who]:
@@ -71,6 +78,51 @@ class Duel:
             got[name] = [self._item(one.kind, one.payload) for one in packets]
         problem = self.model.judge(who, kind, tx_id, payload, got)
         assert problem is None, problem
+        self._compare()
+
+    def _change_domains(self, kind: int, domids: list[int]) -> None:
+        """A domain begins, too, if there is one with its number: that one has ended, then."""
+        machine, host = self.model.machine, self.world.host
+        if kind == LOOK:
+            self._look(domids)
+            return
+        (domid,) = domids
+        if kind == SHUT_DOWN and domid in machine:
+            machine[domid] = machine[domid][0], True
+            host.shut_down.add(domid)
+            return
+        if kind == BEGIN and not self._may_begin(domid):
+            return
+        host.shut_down.discard(domid)
+        host.domains.discard(domid)
+        machine.pop(domid, None)
+        # A commit that fails may have made a domain known, or not: nothing depends on it if one
+        # that need not be known is looked at now.
+        if domid not in self.model.known:
+            self._look([domid])
+        if kind == BEGIN:
+            self._identity += 1
+            machine[domid] = self._identity, False
+            host.domains.add(domid)
+            host.identities[domid] = self._identity
+
+    def _may_begin(self, domid: int) -> bool:
+        """Not while a transaction has named it when it was not there: a commit may find that it
+        is, and the view that was shown may say that it is not; both are right."""
+        named = b"%d\0" % domid
+        return not any(kind == wire.XS_SET_PERMS and named in payload
+                       for own in self.model.transactions.values() for tx in own.values()
+                       for kind, payload in tx.asked)
+
+    def _look(self, domids: list[int]) -> None:
+        sent = self.world.step(self.world.store.look_at(list(reversed(domids))))
+        problem = self.model.look(domids, {
+            name: [self._item(one.kind, one.payload) for one in packets]
+            for name, packets in sent.items()})
+        assert problem is None, problem
+        self._compare()
+
+    def _compare(self) -> None:
         tree = self.model.tree
         expected = {path: (value, perms_bytes(perms)) for path, (value, perms) in tree.items()
                     if path not in SPECIALS}
@@ -82,6 +134,9 @@ class Duel:
         for path, listing in names.items():
             found = self.world.store.tree.listing(Path(path.encode()))
             assert found == listing.encode(), f"the children of {path} differ"
+        targets = {name: one.target for name, one in self.model.callers.items()}
+        assert targets == {name: client.target for name, client in self.world.clients.items()}, (
+            "the clients differ")
 
     def _item(self, kind: int, payload: bytes) -> Item:
         if kind == wire.XS_WATCH_EVENT:
@@ -89,11 +144,11 @@ class Duel:
             return path, token
         return payload[:-1].decode() if kind == wire.XS_ERROR else payload
 
-    def _reconnect(self, who: str, target: int) -> None:
+    def _reconnect(self, who: str) -> None:
         self.model.disconnect(who)
-        self.model.connect(who, DOMIDS[who], target or NO_TARGET)
+        self.model.connect(who, 0)
         self.world.store.disconnect(self.world.clients[who])
-        self.world.connect(who, DOMIDS[who]).target = target or NO_TARGET
+        self.world.connect(who, 0)
 
     def _explain(self, error: Exception) -> str:
         who, kind, tx, payload = self.script[-1]

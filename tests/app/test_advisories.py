@@ -90,12 +90,21 @@ def test_xsa_272_every_way_to_create_is_charged(request_: str) -> None:
 
 
 def test_xsa_322_a_node_never_belongs_to_a_domain_that_is_not_there() -> None:
-    """The half that needs no death: an owner exists when it is made one."""
+    """An owner exists when it is made one, and what it owns goes with it: also what it is given
+    between its death and the moment when that is seen."""
     world = house()
     world.run([("d0", "", "SET_PERMS /pub n9", "ENOENT"), ("d0", "", "SET_PERMS /pub n7", "OK"),
                ("d0", "", "SET_PERMS @introduceDomain n9", "ENOENT")])
     world.host.domains.discard(7)
-    world.run([("d0", "", "SET_PERMS /priv n7", "ENOENT")])
+    world.run([("d0", "", "SET_PERMS /priv n7", "OK")])
+    world.store.look_at([7])
+    world.host.domains.add(7)  # another one
+    check(world)
+    world.run([("d0", "", "READ /priv", "ENOENT"), ("d0", "", "READ /pub/x", "ENOENT"),
+               ("d0", "", "SET_PERMS /tool n7", "OK")])
+    world.host.domains.discard(7)
+    world.store.look_at([7])
+    world.run([("d0", "", "READ /tool", "ENOENT"), ("d0", "", "SET_PERMS / n7", "ENOENT")])
 
 
 def test_xsa_323_what_can_be_created_can_be_addressed() -> None:

@@ -10,7 +10,7 @@ import random
 from app import codec, wire
 from app.client import Client
 from app.codec import Carry
-from app.effects import Cut, Put, SetItem
+from app.effects import Cut, Item, Put, SetItem
 from app.items import item_bytes
 from app.path import Path
 from app.perms import from_wire
@@ -89,6 +89,11 @@ def test_listing_generations_never_lie() -> None:
         assert shown.setdefault(generation, names) == names
 
 
+ITEM_VALUES: list[Item] = [
+    1, 1 << 32, -1, "s" * 40, b"n0\0", b"v" * 300, (1, 1 << 62, 0, 1 << 40, 3, -1, 0, 1),
+    (b"/path", b"token" * 800, 14, -1), (11, b"p" * 4000, b"=OK\0", (0, (), (b"/a", 1, (), None)))]
+
+
 def test_admission_never_underestimates() -> None:
     """The bounds of nodes, items and effects hold for what is really written."""
     chance = random.Random(3)
@@ -97,17 +102,19 @@ def test_admission_never_underestimates() -> None:
         perms = from_wire(b"n0\0" + b"r32757\0" * chance.choice([0, 1, 5, 600]))
         node = Node(b"v" * chance.choice([0, 1, 31, 255, 256, 4000]), perms,
                     chance.choice([1, 200, 1 << 20, 1 << 40]))
-        carry = Carry(1 << 40, 1 << 63, [(path, node)] * 32, [], None)
+        carry = Carry(1 << 40, 1 << 63, [(path, node)] * 32, [], None, [])
         written = record.record_size(len(codec.encode_carry(carry)))
         assert written <= 32 * node_bytes(path, node)
-        key, value = f"quota.{chance.randrange(1 << 16)}.nodes", chance.choice([1, 1 << 32])
+        key = f"quota.{chance.randrange(1 << 16)}.nodes"
+        value = chance.choice(ITEM_VALUES)
         empty = len(codec.encode_carry(carry._replace(nodes=[])))
         item = len(codec.encode_carry(carry._replace(nodes=[], items=[(key, value)]))) - empty
         assert item <= item_bytes(key, value)
         client, request = Client(1 << 31, 32767, False, 1 << 22), Request(11, 1 << 31, 0, b"")
         for effect in (Put(path, None, node, True), Cut(path, [(path, node)], True),
-                       SetItem(key, None, value)):
-            turn = codec.encode_turn(1 << 52, 1 << 40, 1 << 63, [(client, request, [effect])] * 32)
+                       SetItem(key, None, value), SetItem(key, value, None)):
+            turn = codec.encode_turn(1 << 52, 1 << 40, 1 << 63, [(client, request, [effect])] * 32,
+                                     [])
             assert len(turn) - 64 <= 32 * effect.log_bytes()
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store does what a naive model does (tests/model.py), whatever is asked in whatever order by
-two connections of domain 0 and three guests: transactions, watches, permissions, removal of trees,
-relative paths, odd payloads, small quotas, clients that come and go. Method: the same requests on
-both, from Hypothesis, which looks for short sequences, and from seeds, which give long ones with
-many transactions under way; duel.py says what is compared.
+two connections of domain 0 and the rings of guests: transactions, watches, permissions, removal of
+trees, relative paths, odd payloads, small quotas, sockets that come and go, domains that are
+introduced, act for others, shut down, die and come again. Method: the same requests on both, from
+Hypothesis, which looks for short sequences, and from seeds, which give long ones with many
+transactions under way; duel.py says what is compared.
 
 A failure prints a sequence that cannot be shortened, and the one command that replays it.
 Cannot show: what the model does not know (its header says it)."""
@@ -21,11 +22,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from app import wire
 from tests.app.duel import (
+    BEGIN,
     DISCONNECT,
-    DOMIDS,
+    END,
+    LOOK,
     NEWEST,
     OLDEST,
     OTHERS,
+    SHUT_DOWN,
+    SOCKETS,
     Duel,
     Step,
     problem_of,
@@ -39,7 +44,7 @@ STEPS_OF_A_SEED = 2500
 
 # Few of everything, so that what one request does matters to the next. Repetition is weight.
 UNKNOWN_TX = 999_999
-WHO = ["d0", "d0", "d0b", "g3", "g2", "g1", "g1"]
+WHO = ["d0", "d0", "d0b", "r3", "r2", "r1", "r1", "r7"]
 TX = [OLDEST] * 8 + [NEWEST] * 4 + [OTHERS, UNKNOWN_TX] + [0] * 12
 PATHS = [
     b"/s/a", b"/s/a", b"/s/b", b"/s/a/a", b"/s/a/b", b"/s/b/a", b"/s/a/a/a", b"/s/c",
@@ -61,11 +66,22 @@ LETTERS = [b"T\0"] * 6 + [b"F\0", b"X\0", b"T", b""] + [b"T\0"] * 6
 ODD_TYPES = [
     wire.XS_READ, wire.XS_DIRECTORY, wire.XS_GET_PERMS, wire.XS_WATCH, wire.XS_UNWATCH,
     wire.XS_WRITE, wire.XS_MKDIR, wire.XS_RM, wire.XS_SET_PERMS, wire.XS_DIRECTORY_PART,
-    wire.XS_GET_DOMAIN_PATH, wire.XS_TRANSACTION_START, wire.XS_RESET_WATCHES, 15, 16, 20, 99]
+    wire.XS_GET_DOMAIN_PATH, wire.XS_TRANSACTION_START, wire.XS_RESET_WATCHES, 15, 16, 20, 99,
+    wire.XS_INTRODUCE, wire.XS_RELEASE, wire.XS_IS_DOMAIN_INTRODUCED, wire.XS_RESUME,
+    wire.XS_SET_TARGET]
 ODD_ENDS = [b"\0", b"", b"\0\0", b"\0x", b"\0t\0", b"\0n0", b"\0n0\0", b"\0" + b"99\0", b"\0-1\0",
             b"\0n0\0x1\0", b"\0a\0b\0c\0", b"\0"]
 
-# What both begin with: two homes and a shared directory.
+LIVES = [b"1", b"3", b"2", b"3", b"7", b"9"]
+EVENTS = [BEGIN, LOOK, END, BEGIN, LOOK, SHUT_DOWN, LOOK]
+MANAGING = [wire.XS_INTRODUCE, wire.XS_INTRODUCE, wire.XS_INTRODUCE, wire.XS_SET_TARGET,
+            wire.XS_SET_TARGET, wire.XS_RELEASE, wire.XS_RESUME, wire.XS_IS_DOMAIN_INTRODUCED]
+SPECIAL_PATHS = [b"@releaseDomain", b"@introduceDomain", b"@releaseDomain/3", b"@introduceDomain/1"]
+SPECIAL_PERMS = [one.split(b" ") for one in [
+    b"n0 r32757", b"n0 r1", b"n0 b2 r3", b"r0", b"n0", b"r0 n7", b"n0 r9 r7"]]
+
+# What both begin with: three guests; two homes and a shared directory.
+INTRODUCED: list[Step] = [("d0", wire.XS_INTRODUCE, 0, nul(domid, 1, 1)) for domid in (1, 2, 3)]
 BEGINNING: list[Step] = [
     step for path, perms in ((b"/local/domain/1", b"n1"), (b"/local/domain/2", b"n2"),
                              (b"/s", b"b0"))
@@ -91,8 +107,42 @@ def random_change_or_look(rng: random.Random, who: str, tx: int, paths: list[byt
     return who, wire.XS_SET_PERMS, tx, nul(path, *rng.choice(PERMS))
 
 
+def life_step(kind: int, domid: bytes, other: bytes) -> Step:
+    """What happens to domains, or what domain 0 tells of them."""
+    if kind < 0:
+        return "d0", kind, 0, domid if kind != LOOK else domid + b" " + other
+    more = {wire.XS_INTRODUCE: [b"1", b"1"], wire.XS_SET_TARGET: [other]}.get(kind, [])
+    return "d0", kind, 0, nul(domid, *more)
+
+
+def special_step(who: str, path: bytes, token: bytes, depth: list[bytes],
+                 perms: list[bytes] | None) -> Step:
+    """A special watch, or who may hear it."""
+    if perms is None:
+        return who, wire.XS_WATCH, 0, nul(path, token, *depth)
+    return "d0", wire.XS_SET_PERMS, 0, nul(path.partition(b"/")[0], *perms)
+
+
+def random_life(rng: random.Random) -> list[Step]:
+    """A domain's end and the next one's beginning, with gaps, and whom it shares things with."""
+    domid, other = rng.choice(LIVES), rng.choice(LIVES)
+    whole = [
+        special_step(rng.choice(WHO), rng.choice(SPECIAL_PATHS), rng.choice(TOKENS),
+                     rng.choice(DEPTHS), rng.choice([None, None, *SPECIAL_PERMS])),
+        ("d0", wire.XS_SET_PERMS, 0, nul(rng.choice(PATHS), b"n" + domid, b"b" + other)),
+        ("d0", wire.XS_SET_PERMS, 0, nul(rng.choice(PATHS), b"n" + other, b"r" + domid)),
+        *[life_step(kind, domid, other) for kind in (SHUT_DOWN, LOOK, END, LOOK, BEGIN)],
+        ("d0", wire.XS_SET_PERMS, 0, nul(rng.choice(PATHS), b"n" + other, b"b" + domid)),
+        *[life_step(kind, domid, other) for kind in (wire.XS_INTRODUCE, wire.XS_SET_TARGET)]]
+    again = ("d0", wire.XS_INTRODUCE, 0, nul(rng.choice([b"1", b"2"]), 1, 1))
+    return [*(step for step in whole if rng.random() < 0.75), *BEGINNING, again]
+
+
 def random_step(rng: random.Random) -> Step:
     """Any step."""
+    if rng.random() < 0.08:
+        kind = rng.choice(EVENTS if rng.random() < 0.5 else MANAGING)
+        return life_step(kind, rng.choice(LIVES), rng.choice([*LIVES, b"0"]))
     who, tx, path, what = rng.choice(WHO), rng.choice(TX), rng.choice(PATHS), rng.randrange(100)
     if what < 62:
         return random_change_or_look(rng, who, tx, PATHS)
@@ -108,7 +158,7 @@ def random_step(rng: random.Random) -> Step:
     if what < 93:
         return who, wire.XS_RESET_WATCHES, tx, b"\0"
     if what < 94:
-        return who, DISCONNECT, rng.choice([0, 1]) if who == "g3" else 0, b""
+        return rng.choice(SOCKETS), DISCONNECT, 0, b""
     return (who, rng.choice(ODD_TYPES), tx,
             rng.choice([*PATHS, *ODD_PATHS]) + rng.choice(ODD_ENDS))
 
@@ -130,26 +180,30 @@ def random_transaction(rng: random.Random) -> list[Step]:
 
 def random_script(rng: random.Random) -> list[Step]:
     """A long sequence."""
-    script = list(BEGINNING)
+    script = INTRODUCED + BEGINNING
     while len(script) < STEPS_OF_A_SEED:
-        script += random_transaction(rng) if rng.random() < 0.3 else [random_step(rng)]
+        chance = rng.random()
+        script += (random_transaction(rng) if chance < 0.3 else random_life(rng) if chance < 0.34
+                   else [random_step(rng)])
     return script
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_long_sequences(seed: int) -> None:
-    """And they are not idle ones: transactions are committed, and conflict."""
+    """And they are not idle ones: transactions are committed, and conflict; domains leave."""
     duel = Duel()
     outcomes: Counter[str | bytes] = Counter()
     try:
         for step in random_script(random.Random(seed)):
+            known = len(duel.model.known)
             duel.step(*step)
             if step[1] == wire.XS_TRANSACTION_END and step[2] < 0:
                 outcomes[duel.world.reply.answer] += 1
+            outcomes["left"] += known > len(duel.model.known)
     except AssertionError:
         problem = problem_of(shorten(duel.script))
         raise AssertionError(f"seed {seed}, shortened: {problem}") from None
-    assert outcomes["OK"] > 20 and outcomes["EAGAIN"] > 3, outcomes
+    assert outcomes["OK"] > 20 and outcomes["EAGAIN"] and outcomes["left"] > 3, outcomes
 
 
 # -- from Hypothesis
@@ -164,7 +218,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         """Two homes and a shared directory."""
         self.duel = Duel()
-        for step in BEGINNING:
+        for step in INTRODUCED + BEGINNING:
             self.duel.step(*step)
 
     def step(self, who: str, kind: int, tx: int, payload: bytes) -> None:
@@ -227,10 +281,24 @@ class Machine(RuleBasedStateMachine):
         """Any type with a payload that is nearly right, or right and rare."""
         self.step(who, kind, tx, path + end)
 
-    @rule(who=st.sampled_from(list(DOMIDS)), has_target=st.booleans())
-    def disconnect(self, who: str, has_target: bool) -> None:
-        """The client goes, another one comes in its place; g3's may act for domain 1, too."""
-        self.step(who, DISCONNECT, 1 if has_target and who == "g3" else 0, b"")
+    @rule(who=st.sampled_from(SOCKETS))
+    def disconnect(self, who: str) -> None:
+        """The socket goes, another one comes in its place."""
+        self.step(who, DISCONNECT, 0, b"")
+
+    @rule(kind=st.sampled_from(EVENTS + MANAGING), domid=st.sampled_from(LIVES),
+          other=st.sampled_from([*LIVES, b"0"]))
+    def life(self, kind: int, domid: bytes, other: bytes) -> None:
+        """Domains begin, shut down, end, are looked at, introduced, released, given a target."""
+        self.step(*life_step(kind, domid, other))
+
+    @rule(who=st.sampled_from(WHO), path=st.sampled_from(SPECIAL_PATHS),
+          token=st.sampled_from(TOKENS), depth=st.sampled_from(DEPTHS),
+          perms=st.sampled_from([None, None, *SPECIAL_PERMS]))
+    def special(self, who: str, path: bytes, token: bytes, depth: list[bytes],
+                perms: list[bytes] | None) -> None:
+        """Special watches, and their permissions."""
+        self.step(*special_step(who, path, token, depth, perms))
 
 
 Machine.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=50,

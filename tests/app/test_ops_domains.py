@@ -2,8 +2,8 @@
 """Domain, feature and quota messages answer as in the reference, with their errors, and a refused
 one changes nothing. Method: tables of rows on the house of world.py, a fresh one for every row.
 
-In this version nobody but domain 0 is introduced: INTRODUCE checks its arguments and answers
-ENOSYS. Source: protocol reference 1.3, 2.5, 3. Cannot show: rings, deaths, @releaseDomain."""
+What INTRODUCE, RELEASE and death do is in test_domain.py. Source: protocol reference 1.3, 2.5, 3.
+Cannot show: rings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from app import wire
 from tests.app.world import World, house, nul
 
 INTRODUCE = [
-    ("d0", "", "INTRODUCE 7 1 1", "ENOSYS"),
-    ("d0", "", "INTRODUCE 7 0 4294967295", "ENOSYS"),
-    ("d0", "", "INTRODUCE 7 99999999999 1", "ENOSYS"),
+    ("d0", "", "INTRODUCE 7 1 1", "OK"),
+    ("d0", "", "INTRODUCE 7 0 4294967295", "OK"),
+    ("d0", "", "INTRODUCE 7 99999999999 1", "OK"),
+    ("d0", "", "INTRODUCE 9 1 1", "ENOENT"),  # no such domain
+    ("d0", "", "INTRODUCE 0 1 1", "EINVAL"),
     ("d0", "", "INTRODUCE 7 1 0", "EINVAL"),
     ("d0", "", "INTRODUCE 7 1 -1", "EINVAL"),
     ("d0", "", "INTRODUCE 7 1 x", "EINVAL"),
@@ -52,7 +54,7 @@ RESUME = [
 SET_TARGET = [
     ("d0", "", "SET_TARGET 7 1", "ENOENT"),
     ("d0", "", "SET_TARGET 7 0", "ENOENT"),
-    ("d0", "", "SET_TARGET 0 7", "ENOENT"),
+    ("d0", "", "SET_TARGET 0 7", "EINVAL"),
     ("d0", "", "SET_TARGET x 0", "EINVAL"),
     ("d0", "", "SET_TARGET 65536 0", "EINVAL"),
     ("g1", "", "SET_TARGET 1 2", "EACCES"),
@@ -216,7 +218,7 @@ def test_a_guest_gives_no_special_node_away() -> None:
 
 
 def test_domains_come_and_go_with_the_host() -> None:
-    """What exists is asked of the host each time, never remembered."""
+    """Whoever is named is known from then on, until the host says that it is gone."""
     world = World(domains=(), guests=())
     world.run([("d0", "", "SET_PERMS /tool n5", "ENOENT"),
                ("d0", "", "SET_QUOTA 5 nodes 1", "ENOENT"),
@@ -226,5 +228,6 @@ def test_domains_come_and_go_with_the_host() -> None:
                ("d0", "", "SET_QUOTA 5 nodes 1", "OK"),
                ("d0", "", "GET_FEATURE 5", b"14\0")])
     world.host.domains.clear()
-    world.run([("d0", "", "SET_PERMS /tool n5", "OK"),  # it owns it already
+    world.store.look_at([5])
+    world.run([("d0", "", "DIRECTORY /", b""),  # what it owned went with it
                ("d0", "", "GET_FEATURE 5", "ENOENT")])

@@ -13,7 +13,7 @@ import pytest
 
 from app import wire
 from app.effects import Cut, Effect, Put, SetItem
-from app.store import TX_ID_BLOCK
+from app.isolation import TX_ID_BLOCK
 from tests.app.world import TYPES, Packet, World, house, nul
 
 PATHS = ["/", "/a", "/a/b", "/a/b/c", "/c", "/c/d", "a", "a/b", "/none/x", "/a//b", "@foo"]

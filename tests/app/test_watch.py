@@ -363,7 +363,7 @@ def test_watching_and_resetting_leaves_nothing() -> None:
 def test_matching_is_a_scan_of_all_watches_only_faster() -> None:
     table, client = WatchTable(), Client(1, 0, True)
     texts = ["/", "/a", "/a/b", "/a/b/c", "/ab", "/a/bc", "/c"]
-    watches = [Watch(client, Path(text.encode()), b"%d" % number, 0, depth)
+    watches = [Watch(client, Path(text.encode()), b"%d" % number, 0, depth, number)
                for number, (text, depth) in enumerate(
                    (text, depth) for depth in (None, 0, 1, 2) for text in texts)]
     for one in watches:

@@ -6,7 +6,8 @@ clients are compared, so an event too many fails as well as a missing one, and s
 on the wrong side of the reply: events come before the reply of the request that caused them, only
 a WATCH's own first event comes behind it.
 
-  who      "d0" is domain 0 (privileged), "g1" "g2" "g3" are guests; "d0b" is a second socket
+  who      "d0" is domain 0 (privileged), "g1" "g2" "g3" are guests; "d0b" is a second socket;
+           "r7" is the connection that INTRODUCE 7 has made, which is durable, as rings are
   tx       "" none, a letter: the one that a START row with the answer "=letter" opened, or a number
   request  "WRITE /a value": a name of the protocol (START, END for transactions) and arguments,
            each of which gets its NUL, but not WRITE's value; or (type, payload) as it is sent
@@ -25,6 +26,7 @@ from app import wire
 from app.client import Client
 from app.effects import Effect
 from app.errors import Einval
+from app.host import Domain
 from app.store import Store
 from app.tree import Space
 from app.wire import Request
@@ -48,15 +50,35 @@ class Row(NamedTuple):
     events: str = ""
 
 
+class RingClient(Client):
+    """A client whose watches and transactions are items."""
+
+    is_durable = True
+
+
 class FakeHost:
     """A hypervisor whose domains are those of a set."""
 
     def __init__(self, domains: Iterable[int]) -> None:
         self.domains = set(domains)
+        self.identities: dict[int, int] = {}  # others than 1
+        self.shut_down: set[int] = set()
+        self.attached: dict[int, Client] = {}
 
-    def exists(self, domid: int) -> bool:
-        """Whether the test wants the domain to be there."""
-        return domid in self.domains
+    def look(self, domid: int) -> Domain | None:
+        """Whether the test wants the domain to be there, and who it is."""
+        if domid not in self.domains:
+            return None
+        return Domain(self.identities.get(domid, 1), domid in self.shut_down)
+
+    def attach(self, domid: int, epoch: int, gfn: int, port: int) -> Client:
+        """A durable client without any ring."""
+        self.attached[domid] = RingClient(epoch, domid, privileged=False)
+        return self.attached[domid]
+
+    def detach(self, client: Client) -> None:
+        """It is not served any more."""
+        del self.attached[client.domid]
 
 
 class FakeServices:
@@ -80,6 +102,10 @@ class FakeServices:
         if path.startswith("/bad"):
             raise Einval
         self.calls.append(("write_file", path))
+
+    def warn(self, text: str) -> None:
+        """A client does what it should not."""
+        self.calls.append(("warn", text))
 
     def say(self, text: str) -> None:
         """CONTROL print."""
@@ -136,6 +162,16 @@ def event(path: str, token: str) -> Packet:
     return Packet(wire.XS_WATCH_EVENT, 0, 0, nul(path, token))
 
 
+def text_of(found: dict[str, list[Packet]]) -> str:
+    """Events as a row writes them, by client."""
+    texts = []
+    for who, packets in found.items():
+        for packet in packets:
+            assert packet[:3] == (wire.XS_WATCH_EVENT, 0, 0), packet
+            texts.append(f"{who} " + " ".join(packet.payload.decode("latin-1").split("\0")[:-1]))
+    return ", ".join(texts)
+
+
 class World:
     """A store with its clients. `domains` are those that exist; guests are clients of some.
     `is_paranoid`: the store's own O(nodes) check runs after every request."""
@@ -170,6 +206,20 @@ class World:
         kind, payload = parse_request(request)
         tx_id = self.transactions[tx] if isinstance(tx, str) else tx
         self.effects = self.store.handle(self.clients[who], Request(kind, REQ_ID, tx_id, payload))
+        found = self._take(repr(request))
+        replies = [one for one in found[who] if one.kind != wire.XS_WATCH_EVENT]
+        assert len(replies) == 1, f"{request!r}: {len(replies)} replies"
+        self.reply = replies[0]
+        assert self.reply[1:3] == (REQ_ID, tx_id), f"{request!r}: the reply has other ids"
+        assert self.reply.kind in (kind, wire.XS_ERROR), f"{request!r}: another type"
+        return found
+
+    def _take(self, what: str) -> dict[str, list[Packet]]:
+        """What each client got of a step. Rings that have begun are reset, as rings.py does."""
+        rings = {f"r{domid}": client for domid, client in self.host.attached.items()}
+        for name in [one for one in self.clients if one.startswith("r") and one not in rings]:
+            del self.clients[name]
+        self.clients.update(rings)
         found = {}
         for name, client in self.clients.items():
             if client.outbox:
@@ -177,13 +227,21 @@ class World:
                 client.take_outbox()
         if self.is_paranoid:
             problem = self.store.check()
-            assert problem is None, f"after {request!r}: {problem}"
-        replies = [one for one in found[who] if one.kind != wire.XS_WATCH_EVENT]
-        assert len(replies) == 1, f"{request!r}: {len(replies)} replies"
-        self.reply = replies[0]
-        assert self.reply[1:3] == (REQ_ID, tx_id), f"{request!r}: the reply has other ids"
-        assert self.reply.kind in (kind, wire.XS_ERROR), f"{request!r}: another type"
+            assert problem is None, f"after {what}: {problem}"
+        resetting = [domid for domid in dict.fromkeys(self.store.resetting)
+                     if domid in self.store.rings]
+        self.store.resetting.clear()
+        self.store.reset_rings(resetting)
         return found
+
+    def step(self, effects: list[Effect]) -> dict[str, list[Packet]]:
+        """A step of the server's own has been done: what each client got of it."""
+        self.effects = effects
+        return self._take("a step of the server's own")
+
+    def look(self, *domids: int) -> str:
+        """The server looks at domains, in this order: who hears of what, as a row writes it."""
+        return text_of(self.step(self.store.look_at(list(reversed(domids)))))
 
     def ask(self, who: str, request: Asked, tx: str | int = "") -> Answer:
         """Execute a request; its answer as in a row. Events are dropped."""

@@ -138,11 +138,11 @@ def test_other_version_is_refused() -> None:
     image, _, _ = filled(SMALL_LOG, 10)
     other = bytearray(image)
     for offset in layout.SUPERBLOCK_OFFSETS:
-        other[offset + len(layout.MAGIC)] = 2
+        other[offset + len(layout.MAGIC)] = layout.VERSION + 1
         guarded = bytes(other[offset:offset + layout.SUPERBLOCK_SIZE - record.CHECK_SIZE])
         other[offset + len(guarded):offset + layout.SUPERBLOCK_SIZE] = record.checksum(guarded)
     medium = ArrayMedium(bytes(other))
-    with pytest.raises(RegionError, match="format version 2"):
+    with pytest.raises(RegionError, match=f"format version {layout.VERSION + 1}"):
         Life(medium)
     assert medium.bytes == other
 

@@ -53,9 +53,10 @@ class OurServer:
 
     def __init__(self, directory: str | Path | None = None, *, sim: str | Path | None = None,
                  arguments: Sequence[str] = (), cpu: int | None = None,
-                 fifo: bool = False) -> None:
+                 fifo: bool = False, module: str = "app") -> None:
         """`directory` gets socket and log: a new temporary one by default. `sim` is a simulated
-        Xen directory, which must exist. `arguments` are added to the command line."""
+        Xen directory, which must exist. `arguments` are added to the command line. `module`: what
+        is run, app by default."""
         self._owns_directory = directory is None
         self.directory = Path(directory or tempfile.mkdtemp(prefix="tardigrade-")).resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ class OurServer:
         where = RAM_DIRECTORY if has_room(RAM_DIRECTORY) else self.directory
         self.region_path = where / f"tardigrade-test-{secrets.token_hex(8)}.region"
         self._command = [
-            *placement_prefix(cpu, fifo), sys.executable, "-m", "app",
+            *placement_prefix(cpu, fifo), sys.executable, "-m", module,
             "--socket", str(self.socket_path), "--region", str(self.region_path),
             "--host", f"sim:{Path(sim).resolve()}" if sim is not None else "none", *arguments]
         self._process: subprocess.Popen[bytes] | None = None

@@ -7,12 +7,14 @@ Method: a store's sealed state is written, object by object, into a real reposit
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path as FilePath
 
 import pytest
 
 from app import codec, replay
 from app import path as paths
+from app.effects import Item
 from app.journal import SEAL_AUTHOR, seal_message
 from app.path import ROOT, Path
 from app.seal import entry_name, item_text, perms_text
@@ -54,9 +56,9 @@ class Exporter:
         if node.value:
             entries.append(Entry(BLOB_MODE, b".v", self.write("blob", node.value)))
         if path == ROOT:
-            items = [Entry(BLOB_MODE, key.encode(), self.write("blob", item_text(value)))
-                     for key, value in store.items.values.items()]
-            entries.append(Entry(TREE_MODE, b".xs", self.write("tree", oid.tree_body(items))))
+            entries.append(Entry(TREE_MODE, b".xs", items_tree(
+                store.items.values, lambda blob: self.write("blob", blob),
+                lambda entries: self.write("tree", oid.tree_body(entries)))))
         elif len(paths.name(path)) > 255:
             entries.append(Entry(BLOB_MODE, b".n", self.write("blob", paths.name(path))))
         for name in store.tree.listing(path).split(b"\0")[:-1]:
@@ -64,6 +66,20 @@ class Exporter:
             entries.append(Entry(TREE_MODE, entry_name(name),
                                  self.tree(child, store.tree.nodes[child])))
         return self.write("tree", oid.tree_body(entries))
+
+
+def items_tree(items: dict[str, Item], blob: Callable[[bytes], bytes],
+               tree: Callable[[list[Entry]], bytes]) -> bytes:
+    """.xs/KIND/KEY, or .xs/KIND/NUMBER/KEY (FORMAT.md section 7)."""
+    kinds: dict[str, dict[str, list[Entry]]] = {}
+    for key, value in items.items():
+        kind, second = [*key.split("."), ""][:2]
+        kinds.setdefault(kind, {}).setdefault(second if second.isdecimal() else "", []).append(
+            Entry(BLOB_MODE, key.encode(), blob(item_text(value))))
+    return tree([Entry(TREE_MODE, kind.encode(), tree([
+        *numbers.pop("", []),
+        *(Entry(TREE_MODE, number.encode(), tree(entries)) for number, entries in numbers.items())
+    ])) for kind, numbers in kinds.items()])
 
 
 @pytest.fixture
@@ -82,6 +98,10 @@ def test_seals_are_gits(repository: FilePath) -> None:
             life.turn((11, 0, path + b"\0value %d" % round_))
         life.turn((14, 0, b"/device\0n0\0r5\0b7\0"), (13, 0, b"/-/-a\0"),
                   (26, 0, b"nodes\0%d\0" % (50 + round_)))
+        life.store.items.put("watch.1.9", (b"/a", b"t%d" % round_, 0, -1))
+        life.store.items.put("watch.2.8", None if round_ else (b"/b", b"", 0, 5))
+        life.store.items.put("tx.1.5.0", (11, b"p\0", b"=OK\0", (0, (), (b"/a", 1, (), None))))
+        life.journal.commit([(codec.SERVER, codec.START, life.store.take_effects())], [])
         life.tidy(idle=True)
         mark = life.journal.last_seal
         assert mark is not None
@@ -99,8 +119,11 @@ def test_seals_are_gits(repository: FilePath) -> None:
         mark.tree.hex() for mark in reversed(commits)]
     git(repository, "checkout", "-q", "-f", "main")
     assert (repository / "device-model" / ".v").read_bytes() == b"value 1"
-    assert (repository / "device" / ".p").read_bytes() == b"n0,r5,b7"
+    assert (repository / "device" / ".p").read_bytes() == b"n0,R5,B7"  # M4
     assert not (repository / "-" / "-a").exists()
+    assert (repository / ".xs/watch/1/watch.1.9").read_bytes() == b"/a t1 0 -1\n"
+    assert not (repository / ".xs/watch/2").exists()  # its last item is gone
+    assert (repository / ".xs/quota/quota.nodes").read_bytes() == b"51\n"
 
 
 def test_large_directories_hash_in_slices() -> None:
@@ -119,9 +142,8 @@ def test_large_directories_hash_in_slices() -> None:
         if node.value:
             entries.append(Entry(BLOB_MODE, b".v", oid.blob_id(node.value)))
         if path == ROOT:
-            entries.append(Entry(TREE_MODE, b".xs", oid.tree_id(
-                Entry(BLOB_MODE, key.encode(), oid.blob_id(item_text(value)))
-                for key, value in life.store.items.values.items())))
+            entries.append(Entry(TREE_MODE, b".xs", items_tree(
+                life.store.items.values, oid.blob_id, oid.tree_id)))
         entries += [Entry(TREE_MODE, name, tree(paths.child(path, name)))
                     for name in life.store.tree.listing(path).split(b"\0")[:-1]]
         return oid.tree_id(entries)

@@ -65,7 +65,7 @@ def test_log(region: Path) -> None:
     assert code == 0 and sequences == list(range(1, len(lines) + 1))
     assert "LIFE" in lines[0] and "life 1 begins: new" in lines[0]
     assert any("WRITE" in line and '/d/0/k = "value 0" (n0)' in line for line in lines)
-    assert any("rm /d/3" in line and "[quota.nodes = 99]" in line and "(n0,r7)" in line
+    assert any("rm /d/3" in line and "[quota.nodes = 99]" in line and "(n0,R7)" in line
                for line in lines)
     assert xsdump(region, "log", "-n", "3")[1].splitlines() == lines[-3:]
 
