@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server with requests that kill it, for test_poison.py: python -m tests.crash.poisoned ...
 
-READ of a node below /poison ends the life by what the path says: raise, segv, abort, loop, exit,
-memory. Everything else is the server as it is."""
+READ of a node below /poison ends the life by what the path says: raise, segv, abort, loop, memory;
+`stop` stops the process in the middle of the request, while the file POISON_FLAG names is there.
+Everything else is the server as it is."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 
 from app import __main__, ops, wire
@@ -22,6 +24,8 @@ def _die(kind: str) -> None:
         raise MemoryError
     if kind == "segv":
         ctypes.string_at(8)
+    if kind == "stop" and os.path.exists(os.environ["POISON_FLAG"]):
+        os.kill(os.getpid(), signal.SIGSTOP)
     if kind == "abort":
         os.abort()
     while kind == "loop":
