@@ -47,6 +47,16 @@ def pairs_bytes(pairs: list[tuple[Path, Node]]) -> int:
         len(path) + len(node.value) + len(node.perms.wire) for path, node in pairs])
 
 
+def by_owner(pairs: list[tuple[Path, Node]]) -> dict[int, list[tuple[Path, Node]]]:
+    """Nodes by the domain that owns them."""
+    found: dict[int, list[tuple[Path, Node]]] = {}
+    if len({id(node.perms) for _, node in pairs}) == 1:  # as in most large removals
+        return {pairs[0][1].perms.owner: pairs}
+    for pair in pairs:
+        found.setdefault(pair[1].perms.owner, []).append(pair)
+    return found
+
+
 class Directory:
     """The names of a node's children and their ordinals; there is one only where there are
     children."""
@@ -225,10 +235,7 @@ class Tree:
         for directory in dirs.values():
             directory.settle(self.generation)
         pairs = list(nodes.items())
-        owners = {node.perms.owner for node in nodes.values()}
-        for owner in owners:
-            own = pairs if len(owners) == 1 else [
-                pair for pair in pairs if pair[1].perms.owner == owner]
+        for owner, own in by_owner(pairs).items():
             self.owned[owner] = {path for path, _ in own}
             self.owned_bytes[owner] = pairs_bytes(own)
         self.bytes = sum(self.owned_bytes.values())
@@ -270,10 +277,7 @@ class Tree:
 
     def _disown_all(self, removed: list[tuple[Path, Node]]) -> None:
         """Take removed nodes out of all accounts. In whole lists: a removal may be large."""
-        owners = {node.perms.owner for _, node in removed}
-        for owner in owners:
-            own = removed if len(owners) == 1 else [
-                pair for pair in removed if pair[1].perms.owner == owner]
+        for owner, own in by_owner(removed).items():
             size = pairs_bytes(own)
             self.bytes -= size
             self.owned_bytes[owner] -= size

@@ -65,7 +65,7 @@ class SimHost:
             while len(ports) < PORTS_PER_CALL:
                 datagram = receive(2 * _PORT.size)
                 if len(datagram) == _PORT.size:
-                    ports.append(_PORT.unpack(datagram)[0])
+                    ports += _PORT.unpack(datagram)
         except BlockingIOError:
             pass
         return ports
@@ -156,7 +156,7 @@ class SimHost:
             pass
 
     def _path(self, name: str) -> str:
-        return os.path.join(self._directory, name)
+        return f"{self._directory}/{name}"
 
 
 def _sender() -> socket.socket:
