@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.client import Client
-from app.errors import Einval
+from app.errors import Einval, XsError
 from app.perms import DOMID_MAX
 from app.transaction import Overlay
 from app.tree import Tree
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from app.store import Store
 
 View = Tree | Overlay
-Handler = Callable[["Store", Client, View, bytes], bytes]
+Answer = bytes | type[XsError]  # an error that is returned, not raised, may come with effects
+Handler = Callable[["Store", Client, View, bytes], Answer]
 
 
 class Op(NamedTuple):

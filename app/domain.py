@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from app import path as paths
 from app.client import NO_TARGET
 from app.effects import EFFECT_OVERHEAD
-from app.errors import Eacces, Ebusy, Einval, Enoent, Eperm
+from app.errors import Eacces, Ebusy, Einval, Enoent, Eperm, XsError
 from app.path import INTRODUCE_DOMAIN, RELEASE_DOMAIN, SPECIALS, Path
 from app.perms import DOMID_ANY, DOMID_FIRST_RESERVED, DOMID_SELF, READ, Perms, from_wire
 from app.tree import Node
@@ -112,24 +112,32 @@ def learn(store: Store, perms: Perms) -> Perms:
     return perms.ignoring({domid for domid, state in states.items() if state is None})
 
 
-def introduce(store: Store, domid: int, gfn: int, port: int) -> None:
-    """A domain's connection begins, or begins anew. Raises Enoent for no such domain."""
+def introduce(store: Store, domid: int, gfn: int, port: int) -> type[XsError] | None:
+    """A domain's connection begins, or begins anew. Raises Enoent for no such domain, and Ebusy
+    while the last nodes of one with its number are being removed. An error that is found after
+    something was changed is returned."""
     state = store.host.look(domid)
     if state is None:
         raise Enoent
     before = known(store, domid)
     if before is not None and before.state == LEAVING:
-        raise Ebusy  # its last nodes are being removed; over in the next turns
+        raise Ebusy
     if before is not None and is_other(before, state):
         store.leave(domid)
+        if domid in store.domains:
+            return Ebusy
         before = None
-    client = store.host.attach(domid, next_epoch(store), gfn, port)
+    try:
+        client = store.host.attach(domid, next_epoch(store), gfn, port)
+    except Einval:
+        return Einval
     connect(store, domid, client, Known(
         state.identity, client.conn_id, RESETTING, gfn, port,
         before.target if before is not None else NO_TARGET, 0,
         before.is_shutdown if before is not None else 0))
     if before is None or not before.epoch:
         store.came.append(domid)
+    return None
 
 
 def next_epoch(store: Store) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app import control, domain, wire
 from app import path as paths
-from app.args import Op, View, domid_of, number, strings
+from app.args import Answer, Op, View, domid_of, number, strings
 from app.client import Client
 from app.errors import Eacces, Einval, Enoent
 from app.quota import DEFAULTS
@@ -79,14 +79,13 @@ def is_domain_introduced(store: Store, client: Client, view: View, payload: byte
     return b"T\0" if domain.is_introduced(store, domid_of(text)) else b"F\0"
 
 
-def introduce(store: Store, client: Client, view: View, payload: bytes) -> bytes:
+def introduce(store: Store, client: Client, view: View, payload: bytes) -> Answer:
     """INTRODUCE domid gfn port: a domain's ring is served from now on; again: served anew."""
     domid_text, gfn, port = strings(payload, 3, 3)
     domid = domid_of(domid_text)
     if not gfn.isdigit() or number(port, 0xFFFFFFFF) == 0 or domid == 0:
         raise Einval
-    domain.introduce(store, domid, number(gfn, 0xFFFFFFFFFFFFFFFF), int(port))
-    return OK
+    return domain.introduce(store, domid, number(gfn, 0xFFFFFFFFFFFFFFFF), int(port)) or OK
 
 
 def release(store: Store, client: Client, view: View, payload: bytes) -> bytes:

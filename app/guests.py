@@ -36,6 +36,7 @@ class Ledger:
 
     def __init__(self, total_max: int, overrun: list[Client]) -> None:
         self.total = 0
+        self.fresh = 0  # bytes of events that this turn has made
         self.total_max = total_max
         self.guest_max = max(min(OWED_BY_GUEST_MAX, total_max // 4), OWED_BY_GUEST_LEAST)
         self.privileged_max = max(total_max // 2, OWED_BY_GUEST_LEAST)
@@ -49,10 +50,12 @@ class Ledger:
             self._overrun.append(client)
             return True
         self.total += size
+        self.fresh += size
         if self.total > self.total_max:
             debtor = max(self.members, key=lambda one: (not one.privileged, one.owed))
-            self._overrun.append(debtor)
-            self.total -= debtor.forgive()
+            if debtor.owed > self.guest_max // 2 or self.total > 2 * self.total_max:
+                self._overrun.append(debtor)
+                self.total -= debtor.forgive()
         return False
 
 

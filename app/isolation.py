@@ -200,6 +200,7 @@ def _run(store: Store, client: Client, op: Op, overlay: Overlay, type_: int,
     overlay.observed.clear()
     try:
         answer = op.handler(store, client, overlay, payload)
+        assert isinstance(answer, bytes)
     except XsError as error:
         return type(error), digest_answer(b"!", error.name, overlay.observed)
     told = answer.partition(b"\0")[2] if type_ == wire.XS_DIRECTORY_PART else answer

@@ -60,9 +60,10 @@ class Start(NamedTuple):
 
 
 def space_for(medium: Medium, heap_bytes: int) -> Space:
-    """The admission limits that go with a region: half the log, and half a record for a step."""
+    """The admission limits that go with a region: half the log, and 7/16 of a record for a step.
+    A record also holds a quarter of requests executed before, and a quarter of events for rings."""
     size = log_size(medium.size)
-    return Space(size // 2, heap_bytes, record_size_max(size) // 2)
+    return Space(size // 2, heap_bytes, record_size_max(size) * 7 // 16)
 
 
 class Journal:

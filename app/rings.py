@@ -76,7 +76,8 @@ class Rings:
         """Some domain's state may have changed."""
         changed, domains = self.guests.machine.changed(), self._store.domains
         self._to_look = list(domains if changed is None else {
-            *self._to_look, *(domid for domid in changed if domid in domains)})
+            *self._to_look, *self._store.unsure, *(one for one in changed if one in domains)})
+        self._store.unsure.clear()
 
     def poll_wait_s(self, now_s: float) -> float:
         """Where no event tells of domains: look every now and then. How long until the next."""

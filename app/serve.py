@@ -245,6 +245,8 @@ class Server:
             room -= sum(effect.log_bytes() for _, _, effects in steps for effect in effects)
         if not self._queue and not self._guest_queue:
             return steps, clients
+        if self.rings is not None:
+            self.rings.guests.ledger.fresh = 0
         left = REQUESTS_PER_TURN
         share = PRIVILEGED_SHARE if self._guest_queue else left
         if self.intents.quarantine.is_careful:
@@ -269,8 +271,10 @@ class Server:
                        steps: list[Step], clients: list[Connection]) -> tuple[int, int]:
         """Serve a queue in turn; returns how many requests, and their bytes in the record."""
         total = total_used = 0
+        ledger = self.rings.guests.ledger if self.rings is not None else None
         for _ in range(len(queue)):
-            if total >= left or total_used >= room:
+            if total >= left or total_used >= room or (
+                    ledger is not None and total_used + ledger.fresh >= room):
                 break
             conn = queue.popleft()
             most = min(left - total, REQUESTS_PER_CONNECTION)

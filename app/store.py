@@ -46,6 +46,7 @@ class Store:
         self.heard: set[Client] = set()  # clients with new events in their outboxes
         self.rings: dict[int, Client] = {}  # by domid: those that are introduced, and domain 0's
         self.overrun: list[Client] = []  # those whose next event was more than they may be owed
+        self.unsure: set[int] = set()  # domains at which somebody must look again
         self.leaving: set[int] = set()  # domains of which the next sweep() removes more
         self.gone: list[int] = []  # for which @releaseDomain is due in this step
         self.came: list[int] = []  # for which @introduceDomain is due in this step
@@ -186,7 +187,11 @@ class Store:
         one = domain.known(self, domid)
         if one is None or domid == 0 or one.state == domain.LEAVING:
             return False
-        state = self.host.look(domid)
+        try:
+            state = self.host.look(domid)
+        except Enomem:
+            self.unsure.add(domid)  # the machine cannot tell now
+            return False
         if domain.is_other(one, state):
             self.leave(domid)
             return False
@@ -200,7 +205,7 @@ class Store:
         by those that were looked at: one that is gone may be enough for one step."""
         self._author = None
         while domids and sum(effect.log_bytes() for effect in self.effects) < (
-                self.space.step_bytes // 8):
+                self.space.step_bytes // 16):
             domid = domids.pop()
             if self.look(domid):
                 self.gone.append(domid)

@@ -15,6 +15,8 @@ from typing import Protocol
 
 from persist import layout
 
+_pwrite = os.pwrite
+
 
 class RegionError(Exception):
     """The region cannot be used; the text names the file and what is wrong with it."""
@@ -53,9 +55,9 @@ class RegionFile:
     def write(self, offset: int, data: bytes) -> None:
         size = len(data)
         assert 0 <= offset <= self.size - size, (hex(offset), size)
-        written = os.pwrite(self._fd, data, offset)
+        written = _pwrite(self._fd, data, offset)
         while written < size:
-            count = os.pwrite(self._fd, data[written:], offset + written)
+            count = _pwrite(self._fd, data[written:], offset + written)
             assert count > 0, "pwrite makes no progress"
             written += count
 

@@ -2,7 +2,7 @@
 """The one access decision: owner, first match, default, targets, DOMID_ANY; and the wire form.
 Method: a table of (list, domid, target, right) rows, and random lists against the rule in words.
 
-Source: protocol reference 2.2, pitfall 6. Cannot show: rights of a dead domid (no deaths yet)."""
+Source: protocol reference 2.2, pitfall 6. Cannot show: who dies and when (test_domain.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app import perms as permissions
 from app.errors import Einval
-from app.perms import BOTH, READ, WRITE, Perms, from_wire
+from app.perms import BOTH, READ, WRITE, Perms, from_wire, parse
 
 NOBODY = -1
 # list, domid, target, may read, may write
@@ -115,3 +115,65 @@ def test_a_domains_entries_can_be_taken_out() -> None:
     assert make("n0 r1 b2 w1").without(1) is make("n0 b2")
     assert make("n1 r1 b2").without(1) is make("n1 b2")
     assert make("n0").without(1) is make("n0")
+
+
+# -- entries that are ignored (M4)
+
+# list as it is kept, as it is shown, domid, may read, may write
+IGNORED = [
+    ("n0 R5", "n0 r5", 5, False, False),
+    ("n0 B5", "n0 b5", 5, False, False),
+    ("b0 N5", "b0 n5", 5, True, True),  # nor does it take anything away: the default holds
+    ("n0 R5 b5", "n0 r5 b5", 5, True, True),  # the first match is the next one
+    ("n0 R5 b32757", "n0 r5 b32757", 5, True, True),
+    ("n0 R5 w6", "n0 r5 w6", 6, False, True),
+    ("n5 R5", "n5 r5", 5, True, True),  # the owner is the owner
+]
+
+
+@pytest.mark.parametrize("kept, shown, domid, reads, writes", IGNORED)
+def test_ignored_entries_are_shown_and_grant_nothing(kept: str, shown: str, domid: int, reads: bool,
+                                                     writes: bool) -> None:
+    perms = make(kept)
+    assert perms.allows(domid, NOBODY, READ) is reads
+    assert perms.allows(domid, NOBODY, WRITE) is writes
+    assert perms.allows(99, domid, READ) is (reads or kept.startswith("b"))
+    assert perms.shown == make(shown).wire and perms.wire != perms.shown
+    assert perms.count == make(shown).count, "the quota counts it"
+
+
+@given(ENTRIES, st.sets(st.sampled_from([1, 2, 5])))
+def test_ignoring_is_as_if_the_entries_were_not_there(entries: list[tuple[str, int]],
+                                                      ignored: set[int]) -> None:
+    """For every caller; the owner stays; what is shown stays; doing it twice changes nothing."""
+    perms = make(" ".join(f"{letter}{who}" for letter, who in entries))
+    after = perms.ignoring(ignored)
+    plain = make(" ".join(f"{letter}{who}" for number, (letter, who) in enumerate(entries)
+                          if number == 0 or who not in ignored))
+    for domid in (0, 1, 2, 5, 9):
+        for target in (NOBODY, 1):
+            for want in (READ, WRITE):
+                assert after.allows(domid, target, want) is plain.allows(domid, target, want)
+    assert after.shown == perms.wire and after.owner == perms.owner and after.count == perms.count
+    assert after.granted == plain.granted
+    assert after.ignoring(ignored) is after and from_wire(after.wire) is after
+
+
+def test_domains_that_would_leave_a_right_behind() -> None:
+    """Not domain 0, nor what is no domain, nor the ignored, nor the owner."""
+    assert set(make("n5 r1 b2 N3 r0 r32757 r32752 w1").granted) == {1, 2}
+    assert make("n5").granted == ()
+
+
+def test_ignored_entries_go_and_stay_as_others_do() -> None:
+    perms = make("n0 R5 b6")
+    assert perms.with_owner(7) is make("n7 R5 b6")
+    assert perms.without(6) is make("n0 R5") and perms.without(5) is make("n0 b6")
+
+
+@pytest.mark.parametrize("text", ["N0", "B0 r1", "n0 R5", "n0 r1 W2"])
+def test_no_client_can_send_capitals(text: str) -> None:
+    """It could else make a right that its death does not take away."""
+    with pytest.raises(Einval):
+        parse("".join(one + "\0" for one in text.split(" ")).encode())
+    assert parse(b"n0\0r5\0") is make("n0 r5")
