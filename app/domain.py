@@ -129,8 +129,8 @@ def introduce(store: Store, domid: int, gfn: int, port: int) -> type[XsError] | 
         before = None
     try:
         client = store.host.attach(domid, next_epoch(store), gfn, port)
-    except Einval:
-        return Einval
+    except XsError as error:
+        return type(error)
     connect(store, domid, client, Known(
         state.identity, client.conn_id, RESETTING, gfn, port,
         before.target if before is not None else NO_TARGET, 0,
@@ -181,7 +181,8 @@ def mute(store: Store, domid: int, code: int) -> None:
 def set_target(store: Store, domid: int, target: int) -> None:
     """From now on the domain acts also for `target`. Both must be introduced (Enoent)."""
     one = known(store, domid)
-    if one is None or not is_introduced(store, domid) or not is_introduced(store, target):
+    if one is None or target == DOMID_SELF or not (
+            is_introduced(store, domid) and is_introduced(store, target)):
         raise Enoent
     set_client_target(store, store.rings[domid], target)
     put(store, domid, one._replace(target=target))
@@ -220,6 +221,7 @@ def resume(store: Store, domid: int) -> None:
     if one is None or not is_introduced(store, domid):
         raise Enoent
     put(store, domid, one._replace(is_shutdown=0))
+    store.resumed.add(domid)
 
 
 def leave(store: Store, domid: int, budget: int) -> bool:
@@ -243,13 +245,17 @@ def leave(store: Store, domid: int, budget: int) -> bool:
         return False
     for name in SPECIALS:
         before = special_perms(store, name)
-        if domid in before.granted:
-            store.items.put("special." + name.decode(), before.without(domid).wire)
+        after = before.without(domid) if domid in before.granted else before
+        if after.owner == domid:
+            after = after.with_owner(0)
+        if after is not before:
+            store.items.put("special." + name.decode(), after.wire)
     for other in store.actors.pop(domid, ()):
         store.rings[other].target = NO_TARGET
         put(store, other, must_know(store, other)._replace(target=NO_TARGET))
     store.quotas.forget(domid)
     store.items.put(f"domain.{domid}.features", None)
+    store.items.note(f"suspect.domain.{domid}", None)
     store.items.put(f"domain.{domid}", None)
     del store.domains[domid]
     return one.epoch != 0

@@ -23,10 +23,12 @@ EFFECT_OVERHEAD = 64  # bytes beyond path, value and perms, with the request's o
 
 def value_bytes(value: Item) -> int:
     """An upper bound of what an item's value takes in a record."""
-    if isinstance(value, tuple):
-        return 5 + sum(map(value_bytes, value))
-    return 5 + len(value.encode() if isinstance(value, str) else value) if isinstance(
-        value, (str, bytes)) else 9
+    if type(value) is tuple:
+        return 5 + sum([5 + len(one) if type(one) is bytes else value_bytes(one)
+                        for one in value])
+    if type(value) is bytes:
+        return 5 + len(value)
+    return 5 + 4 * len(value) if type(value) is str else 9
 
 
 class Put:
@@ -61,18 +63,20 @@ class Cut:
 
 
 class SetItem:
-    """Item `key` of the small state now is `after` (None: it is gone); it was `before`."""
+    """Item `key` of the small state now is `after` (None: it is gone); it was `before`. `size`: an
+    upper bound of the bytes of `after` in a record."""
 
-    __slots__ = ("after", "before", "key")
+    __slots__ = ("after", "before", "key", "size")
 
-    def __init__(self, key: str, before: Item, after: Item) -> None:
+    def __init__(self, key: str, before: Item, after: Item, size: int) -> None:
         self.key = key
         self.before = before
         self.after = after
+        self.size = size
 
     def log_bytes(self) -> int:
         """An upper bound of what this takes in a record."""
-        return EFFECT_OVERHEAD + len(self.key) + value_bytes(self.after)
+        return EFFECT_OVERHEAD + len(self.key) + self.size
 
 
 Effect = Put | Cut | SetItem

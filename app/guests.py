@@ -7,39 +7,49 @@ R1. A request's bytes stay in the ring until it is executed and logged. If it is
 R2. Between two turns memory, log and page agree: consumed, sent, owed.
 R3. What is owed to one guest is bounded: requests of one that is owed much are left in its ring,
     equal events are coalesced, and at the limit the guest is muted. What is owed to all together is
-    bounded too, and whoever is owed most pays.
+    bounded too, and whoever has not read for the longest time pays.
 R4. Those whose writes congest a privileged reader wait for it; nobody waits for a guest.
+R5. How many rings there are is bounded: one event to all of them must fit a record.
 Knows nothing of what requests mean. Change with: ring/delivery.py, streams.py."""
 
 from __future__ import annotations
 
+from app import wire
 from app.client import Client
 from app.codec import Stream
 from app.domain import Known
-from app.errors import Einval, Enomem
+from app.errors import Einval, Enomem, Enospc
 from app.host import Domain
 from app.replay import FoundStream, Stamp
+from app.wire import FrameError
 from ring import layout
 from ring.connection import Ring
 from ring.delivery import Logged, stand
 from ring.host import Host, HostError, OwnRing
-from ring.index import position_of, used
+from ring.index import position_of
 from ring.layout import RING_SIZE
+from ring.queue import RingError
 
+ENTRY_BYTES = 56  # of a ring's entry in a record, beyond what it is told
 OWED_BY_GUEST_MAX = 256 << 10
 OWED_BY_GUEST_LEAST = 16 << 10
 _new_stream = tuple.__new__  # half the cost of a NamedTuple's own
 
 
 class Ledger:
-    """What all rings are owed together, and who is owed too much."""
+    """What all rings are owed together, and who is owed too much. `record_max`: bytes of a record
+    of the log."""
 
-    def __init__(self, total_max: int, overrun: list[Client]) -> None:
+    def __init__(self, record_max: int, overrun: list[Client]) -> None:
+        total_max = record_max // 4
+        self.rings_max = record_max // 16 // ENTRY_BYTES
+        self.debtors: dict[RingClient, None] = {}  # owed bytes that do not fit their ring; the one
+        # that has not read for the longest time comes first
         self.total = 0
         self.fresh = 0  # bytes of events that this turn has made
         self.total_max = total_max
         self.guest_max = max(min(OWED_BY_GUEST_MAX, total_max // 4), OWED_BY_GUEST_LEAST)
-        self.privileged_max = max(total_max // 2, OWED_BY_GUEST_LEAST)
+        self.privileged_max = max(record_max // 2, OWED_BY_GUEST_LEAST)
         self.members: dict[RingClient, None] = {}  # in order of attaching
         self._overrun = overrun
 
@@ -49,14 +59,41 @@ class Ledger:
         if client.owed + size > client.owed_max:
             self._overrun.append(client)
             return True
-        self.total += size
         self.fresh += size
-        if self.total > self.total_max:
-            debtor = max(self.members, key=lambda one: (not one.privileged, one.owed))
-            if debtor.owed > self.guest_max // 2 or self.total > 2 * self.total_max:
-                self._overrun.append(debtor)
-                self.total -= debtor.forgive()
+        if not client.privileged:
+            self.total += size
+            if self.total > self.total_max:
+                self._overrun.append(self._pick())
         return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether replies have led beyond the limit."""
+        return self.total > self.total_max and bool(self.debtors)
+
+    def relieve(self) -> None:
+        """Let somebody pay who does not read."""
+        self._overrun.append(self._pick())
+
+    def _pick(self) -> RingClient:
+        debtor = (next(iter(self.debtors)) if self.debtors else
+                  max(self.members, key=lambda one: (not one.privileged, one.owed)))
+        self.drop(debtor)
+        return debtor
+
+    def drop(self, client: RingClient) -> None:
+        """A connection ends: nothing is owed to it any more."""
+        owed = client.forgive()
+        if not client.privileged:
+            self.total -= owed
+        self.debtors.pop(client, None)
+
+    def note_reading(self, client: RingClient) -> None:
+        """Bytes have gone into the client's ring; what is left, if anything, is its debt."""
+        self.debtors.pop(client, None)
+        client.is_debtor = bool(client.unsent) and not client.privileged
+        if client.is_debtor:
+            self.debtors[client] = None
 
 
 class RingClient(Client):
@@ -68,8 +105,8 @@ class RingClient(Client):
 
     is_durable = True
 
-    __slots__ = ("consumed", "input", "is_ending", "is_queued", "ledger", "owed", "owed_max",
-                 "port", "remote_port", "ring", "seen", "unsent")
+    __slots__ = ("consumed", "input", "is_debtor", "is_ending", "is_queued", "ledger", "owed",
+                 "owed_max", "port", "remote_port", "ring", "seen", "unsent")
 
     def __init__(self, domid: int, epoch: int, ledger: Ledger) -> None:
         super().__init__(epoch, domid, privileged=domid == 0)
@@ -84,6 +121,7 @@ class RingClient(Client):
         self.unsent = b""
         self.is_queued = False
         self.is_ending = False
+        self.is_debtor = False
         self.seen = -1
         ledger.members[self] = None
 
@@ -114,6 +152,7 @@ class RingClient(Client):
         self.queued_events.clear()
         self.unsent = self.input = b""
         self.is_ending = True
+        self.is_debtor = False
         return owed
 
     # -- one turn
@@ -159,7 +198,8 @@ class RingClient(Client):
         stream = _new_stream(Stream, (self.conn_id, self.ring.requests.position, self.consumed,
                                       sent, sent + len(self.unsent), data, self.input))
         self.unsent = self.unsent + data if self.unsent else data
-        self.ledger.total += len(self.unsent) - self.owed
+        if not self.privileged:
+            self.ledger.total += len(self.unsent) - self.owed
         self.owed = len(self.unsent)
         return stream
 
@@ -178,11 +218,14 @@ class RingClient(Client):
                       self.unsent, self.input)
 
     def standing(self) -> tuple[int, int]:
-        """Where its next request begins, and where the bytes that wait now end."""
-        assert self.ring is not None
-        prod = self.ring.page.load(layout.REQ_PROD)
-        return (self.consumed - len(self.input),
-                self.consumed + min(used(prod, self.consumed), RING_SIZE))
+        """Where its next request begins, and where what waits now ends; the same, if there is no
+        whole request."""
+        base = self.consumed - len(self.input)
+        try:
+            data = self.waiting()
+            return base, base + len(data) if wire.take(data, 0) is not None else base
+        except (FrameError, RingError):
+            return base, base
 
     def publish(self) -> bool:
         """Step 5 for this ring: reply bytes, rsp_prod, req_cons; whether anything moved. After the
@@ -195,9 +238,12 @@ class RingClient(Client):
             size = ring.responses.put(self.unsent)
             self.unsent = self.unsent[size:]
             self.owed -= size
-            self.ledger.total -= size
+            if not self.privileged:
+                self.ledger.total -= size
             if not self.unsent and self.queued_events:
                 self.queued_events.clear()
+            if size and (self.unsent or self.is_debtor):
+                self.ledger.note_reading(self)
         if ring.requests.position != self.consumed:
             ring.requests.advance(self.consumed)
             return True
@@ -207,13 +253,13 @@ class RingClient(Client):
         """The ring's words are stored: a connection that has seen nothing."""
         assert self.ring is not None
         self.ring.reset(features)
-        self.ledger.total -= self.forgive()
+        self.ledger.drop(self)
         self.is_ending = False
         self.consumed = 0
 
     def stop(self) -> None:
         """The connection is muted: tell the guest in the error word, and drop what was owed."""
-        self.ledger.total -= self.forgive()
+        self.ledger.drop(self)
         if self.ring is not None:
             self.ring.fail(self.error)
 
@@ -227,10 +273,15 @@ class Guests:
         self.by_domid: dict[int, RingClient] = {}
         self.ledger = Ledger(1 << 20, [])
 
-    def limit(self, total_max: int, overrun: list[Client]) -> None:
-        """What all rings may be owed together, and the list for those who are owed too much."""
+    def limit(self, record_max: int, overrun: list[Client]) -> None:
+        """The largest record of the log, and the list for those who are owed too much."""
         assert not self.by_domid
-        self.ledger = Ledger(total_max, overrun)
+        self.ledger = Ledger(record_max, overrun)
+
+    def owed_bytes(self) -> int:
+        """What all rings are owed, domain 0's included."""
+        own = self.by_domid.get(0)
+        return self.ledger.total + (own.owed if own is not None else 0)
 
     # -- app.host.Host
 
@@ -243,9 +294,12 @@ class Guests:
         return Domain(*state) if state is not None else None
 
     def attach(self, domid: int, epoch: int, gfn: int, port: int) -> Client:
-        """Map and bind; an older connection of the domain loses its port. Raises Einval."""
+        """Map and bind; an older connection of the domain loses its port. Raises Einval, and Enospc
+        for one ring too many (R5)."""
         machine = self.machine
         old = self.by_domid.get(domid)
+        if old is None and len(self.ledger.members) >= self.ledger.rings_max:
+            raise Enospc
         try:
             page = machine.map_page(domid, gfn)
         except HostError as error:
@@ -270,7 +324,7 @@ class Guests:
         """Unmap and unbind."""
         assert isinstance(client, RingClient)
         self._release_port(client)
-        self.ledger.total -= client.forgive()
+        self.ledger.drop(client)
         self.ledger.members.pop(client, None)
         if self.by_domid.get(client.domid) is client:
             del self.by_domid[client.domid]
@@ -343,5 +397,7 @@ def go_on(client: RingClient, found: FoundStream, last_stamp: Stamp) -> bool:
     if standing.sent < found.end:
         client.unsent = found.owed(standing.sent)
         client.owed = len(client.unsent)
-        client.ledger.total += client.owed
+        if not client.privileged:
+            client.ledger.total += client.owed
+            client.ledger.note_reading(client)
     return True

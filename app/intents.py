@@ -79,6 +79,10 @@ class Intents:
 
     # -- with care
 
+    def concerns(self, conn: Client) -> bool:
+        """Whether the connection's next request is to be executed alone."""
+        return self.quarantine.concerns(conn.conn_id if isinstance(conn, RingClient) else 0)
+
     def handle(self, conn: Client, request: Request) -> list[Effect]:
         """As Store.handle, for the only request of a turn while there are suspects."""
         quarantine = self.quarantine
@@ -127,9 +131,10 @@ class Intents:
             weight = POINTS_RECORDED if cause else POINTS_UNEXPLAINED
             if intent.phase == EXECUTE and sequence <= intent.sequence:
                 self.quarantine.suspect(intent.payload, standing, weight)
-            elif intent.phase == SWEEP:
+            elif intent.phase == SWEEP and sequence <= intent.sequence:
                 for (domid,) in _DOMID.iter_unpack(intent.payload):
-                    self.quarantine.suspect_work(f"domain.{domid}", weight)
+                    if domid and domid in self._store.domains:
+                        self.quarantine.suspect_work(f"domain.{domid}", weight)
             elif intent.phase == IDLE and cause:
                 self.quarantine.suspect_work("idle", weight)
         self.name(WAIT)

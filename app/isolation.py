@@ -104,10 +104,9 @@ class Isolation:
             self.close(client, tx)
             return outcome
         if len(tx.told) >= TOLD_MAX:
-            tx.overlay.poison()
-            raise Enospc
-        if not client.privileged:
-            self._limit_transaction(client, tx)
+            return self._fail(client, tx, Enospc)
+        if not client.privileged and self._is_too_large(client):
+            return self._fail(client, tx, Enomem)
         answer, seen = _run(self._store, client, op, tx.overlay, request.type, request.payload)
         tx.remember(request.type, request.payload, seen)
         if client.is_durable and not self._keep_told(client, tx):
@@ -122,20 +121,28 @@ class Isolation:
         try:
             self._store.admit_item(client, item_bytes(key, entry) + 8)
         except Enospc:
-            tx.overlay.poison()
             tx.told.pop()
-            self._store.items.note(key, (-1, 1))
+            self._fail(client, tx, Enospc)
             return False
         self._store.items.note(f"{key}.{len(tx.told) - 1}", entry)
         return True
 
-    def _limit_transaction(self, client: Client, tx: Transaction) -> None:
-        """Raise Enomem if the transactions have become too large for the domain's memory."""
+    def _fail(self, client: Client, tx: Transaction, error: type[XsError]) -> type[XsError]:
+        """The transaction has failed, durably: a request was refused that it has not been told."""
+        tx.overlay.poison()
+        if client.is_durable:
+            limit = tx.overlay.touch_limit
+            self._store.items.note(f"tx.{client.conn_id}.{tx.tx_id}",
+                                   (-1 if limit is None else limit, 1))
+        return error
+
+    def _is_too_large(self, client: Client) -> bool:
+        """Whether the transactions have become too large for the domain's memory."""
         try:
             self._store.check_memory(client, self._store.tree.owned_size(client.domid))
-        except XsError:
-            tx.overlay.poison()
-            raise
+        except Enomem:
+            return True
+        return False
 
     def _commit(self, client: Client, tx: Transaction) -> bytes | type[XsError]:
         overlay = tx.overlay

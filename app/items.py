@@ -43,6 +43,7 @@ class Items:
     def __init__(self, tree: Tree) -> None:
         self.values: dict[str, Item] = {}
         self.groups: dict[tuple[str, str], dict[str, Item]] = {}
+        self._sizes: dict[str, int] = {}
         self._tree = tree
 
     def get(self, key: str) -> Item:
@@ -65,18 +66,19 @@ class Items:
         if before == value:
             return False
         self.restore(key, value)
-        self._tree.effects.append(SetItem(key, before, value))
+        self._tree.effects.append(SetItem(key, before, value, self._sizes.get(key, 0)))
         return True
 
     def restore(self, key: str, value: Item) -> None:
         """Change an item without an effect: for replay."""
         before, group = self.values.pop(key, None), group_of(key)
         if before is not None:
-            self._tree.space.items_bytes -= item_bytes(key, before)
+            self._tree.space.items_bytes -= len(key) + self._sizes.pop(key) + ITEM_OVERHEAD
             del self.groups[group][key]
         if value is not None:
             self.values[key] = value
             self.groups.setdefault(group, {})[key] = value
-            self._tree.space.items_bytes += item_bytes(key, value)
+            size = self._sizes[key] = value_bytes(value)
+            self._tree.space.items_bytes += len(key) + size + ITEM_OVERHEAD
         elif not self.groups.get(group, True):
             del self.groups[group]

@@ -413,15 +413,47 @@ def open_journal(medium: Medium, store: Store, clock_us: Callable[[], int],
     """Recover `store` (which must be empty) from `medium`, or begin a new region.
 
     `cause`: why the last life ended, as far as that is known. `keep_damaged` is called before the
-    first write if new damage was found. Writes nothing before
-    the state is rebuilt; then a LIFE record, and a TURN with the server's own changes. Dying at
-    any point leaves a region that starts just as well. Raises RegionError for what is no region
-    of ours."""
+    first write if new damage was found. Writes nothing before the state is rebuilt; then a LIFE
+    record, and a TURN with the server's own changes. Dying at any point leaves a region that starts
+    just as well. Where rings are to be placed, no room is made yet: what the last prepare() left
+    is enough for hundreds of starts. Raises RegionError for what is no region of ours."""
     replay = Replay()
     found = recover(medium, replay.apply)
     slots = read_slots(medium)
     for slot in slots:
         replay.apply_slot(slot)
+    outcome, damages, notes, mended = _judge(found, replay)
+    if damages:
+        keep_damaged()
+    state = found.state if found.state is not None else format_region(medium)
+    log = Log(medium, state)
+    if found.notes or outcome is Outcome.CORRUPT:
+        for _ in range(2):  # both superblocks are made whole
+            log.move_start(state.superblock.start, state.superblock.start_sequence)
+    _restore(store, replay)
+    number = max(replay.life.number + 1 if replay.life is not None else 1,
+                 store.items.number("next.life", 1))
+    journal = Journal(medium, store, clock_us, log, replay, found,
+                      slots[-1].sequence if slots else 0)
+    if not replay.streams:
+        journal.prepare()  # else once every ring is placed: until then nobody could carry them
+    journal._append(Kind.LIFE, codec.encode_life(Life(
+        clock_us(), number, store.tree.generation, journal.digest, outcome.value,
+        [(one.position, one.size, one.reason) for one in damages[:DAMAGES_LISTED]], cause)))
+    effects: list[Effect] = list(mended)
+    if not store.tree.nodes:
+        effects += store.populate()
+    store.items.put("next.life", number + 1)
+    effects += store.take_effects()
+    journal.commit([(codec.SERVER, codec.START, effects)])
+    store.resume()
+    return journal, Start(outcome, damages, notes, number, replay.ended_cleanly, found.records,
+                          len(store.tree.nodes), state.sequence, cause, replay.streams,
+                          replay.last_stamp)
+
+
+def _judge(found: Recovery, replay: Replay) -> tuple[Outcome, list[Damage], list[str], list[Put]]:
+    """Outcome, news of damage, notes, and the parents that had to be made anew."""
     notes = list(found.notes)
     damages = [one for one in found.damages if one.position not in replay.acknowledged]
     problem = _compare_digest(replay)
@@ -441,33 +473,7 @@ def open_journal(medium: Medium, store: Store, clock_us: Callable[[], int],
     elif outcome is Outcome.CORRUPT:
         outcome = Outcome.CLEAN
         notes.append("damage that an earlier life has reported is still in the log")
-    if damages:
-        keep_damaged()
-
-    state = found.state if found.state is not None else format_region(medium)
-    log = Log(medium, state)
-    if found.notes or outcome is Outcome.CORRUPT:
-        for _ in range(2):  # both superblocks are made whole
-            log.move_start(state.superblock.start, state.superblock.start_sequence)
-    _restore(store, replay)
-    number = max(replay.life.number + 1 if replay.life is not None else 1,
-                 store.items.number("next.life", 1))
-    journal = Journal(medium, store, clock_us, log, replay, found,
-                      slots[-1].sequence if slots else 0)
-    journal.prepare()
-    journal._append(Kind.LIFE, codec.encode_life(Life(
-        clock_us(), number, store.tree.generation, journal.digest, outcome.value,
-        [(one.position, one.size, one.reason) for one in damages[:DAMAGES_LISTED]], cause)))
-    effects: list[Effect] = list(mended)
-    if not store.tree.nodes:
-        effects += store.populate()
-    store.items.put("next.life", number + 1)
-    effects += store.take_effects()
-    journal.commit([(codec.SERVER, codec.START, effects)])
-    store.resume()
-    return journal, Start(outcome, damages, notes, number, replay.ended_cleanly, found.records,
-                          len(store.tree.nodes), state.sequence, cause, replay.streams,
-                          replay.last_stamp)
+    return outcome, damages, notes, mended
 
 
 def _compare_digest(replay: Replay) -> str | None:

@@ -4,8 +4,8 @@
 J1. Before a turn, an intent names the requests that it may execute. After a death, those that were
     not passed are suspects, with points: many if the death has a recorded cause, few if it has none
     (a kill -9 is not the request's fault), none if it was not the execution that died.
-J2. While there are suspects, turns hold a single request, and the intent names exactly that one.
-    So of many suspects only the culprit gets points a second time.
+J2. A suspect's turn holds its request alone, and the intent names exactly that one. So of many
+    suspects only the culprit gets points a second time. Others are served in turns of their own.
 J3. A suspect with POISON_POINTS is not executed any more, but answered EIO. One that was executed
     and survived is acquitted.
 J4. A connection that sends poison again and again is muted.
@@ -150,6 +150,10 @@ class Quarantine:
     def passed_work(self, what: str) -> None:
         """It was done."""
         self._items.note(f"suspect.{what}", None)
+
+    def concerns(self, epoch: int) -> bool:
+        """Whether a connection's next request is to be executed alone; epoch 0: a socket's."""
+        return epoch in self._rings if epoch else bool(self._sockets)
 
     # -- while careful
 

@@ -6,6 +6,9 @@ L1. A new connection is two records: RESETTING, then its ring's words are stored
 L2. A start places every ring before it publishes on any, publishes before it looks who has died,
     and notifies every ring: notifications of the last life may be lost.
 L3. What a slot held at the start is in the log before a slot is written again.
+L4. A guest may notify only if we had taken all that it put, or if the ring was full. So both
+    indices are looked at again after ours were stored and the guest was notified (that system call
+    is a memory barrier): what came in between has no notification of its own.
 Knows nothing of sockets. Change with: guests.py, domain.py, ring/delivery.py."""
 
 from __future__ import annotations
@@ -23,13 +26,14 @@ from app.intents import DOMAINS_MAX, Intents
 from app.journal import Journal
 from app.journal import Start as Found
 from app.services import Console
-from app.store import Store
+from app.store import LOOKS_PER_STEP, Store
 from app.wire import Request
 from persist.region import RegionError
 from ring.host import HostError
 from ring.layout import ERROR_RINGIDX
 from ring.queue import RingError
 
+RETRY_S = 0.05
 ORPHANS_PER_RECORD = 256
 RESTORED_PER_RECORD = 64
 Step = tuple[Client, Request, list[Effect]]
@@ -48,13 +52,14 @@ class Rings:
         self._to_look: list[int] = []  # domids
         self._broken: list[tuple[RingClient, RingError]] = []
         self._next_poll_s = 0.0
-        guests.limit(journal.log.record_size_max // 4, store.overrun)
-        journal.streams.owed_bytes = lambda: guests.ledger.total
+        guests.limit(journal.log.record_size_max, store.overrun)
+        journal.streams.owed_bytes = guests.owed_bytes
 
     @property
     def has_work(self) -> bool:
         """Whether own_steps() has something to do without any event."""
-        return bool(self._to_look or self._broken or self._store.leaving)
+        return bool(self._to_look or self._broken or self._store.leaving
+                    or self.guests.ledger.is_over)
 
     # -- 2 peek
 
@@ -67,17 +72,22 @@ class Rings:
                 continue
             client = by_port.get(port)
             if client is not None and not client.error:
-                if client.unsent:
-                    self.publish(client)
-                if client.ring is not None and client.ring.requests.has_any():
-                    self._queue(client)
+                self.publish(client)
+
+    def look_unsure(self, now_s: float) -> None:
+        """Look again at domains of which the machine could not tell, a moment ago."""
+        if now_s >= self._next_poll_s:
+            self._to_look += self._store.unsure
+            self._store.unsure.clear()
+            self._next_poll_s = now_s + RETRY_S
 
     def look_again(self) -> None:
         """Some domain's state may have changed."""
         changed, domains = self.guests.machine.changed(), self._store.domains
-        self._to_look = list(domains if changed is None else {
-            *self._to_look, *self._store.unsure, *(one for one in changed if one in domains)})
-        self._store.unsure.clear()
+        news = domains if changed is None else (
+            *changed, *self._store.resumed, *self._store.unsure)
+        self._to_look = list({*self._to_look, *(one for one in news if one and one in domains)})
+        self._store.resumed.clear()
 
     def poll_wait_s(self, now_s: float) -> float:
         """Where no event tells of domains: look every now and then. How long until the next."""
@@ -93,42 +103,56 @@ class Rings:
     def own_steps(self, room: int, intents: Intents) -> list[Step]:
         """What the server does by itself this turn, in about `room` bytes of the record: broken
         rings, domains whose state has changed, more of those that are leaving."""
-        store, steps = self._store, []
+        store, ledger = self._store, self.guests.ledger
+        steps: list[Step] = []
+        while ledger.is_over and room > 0:
+            ledger.relieve()
+            steps.append((SERVER, START, store.settle()))
+            room -= _size(steps[-1])
         while self._broken and room > 0:
             client, error = self._broken.pop()
             if store.rings.get(client.domid) is client and not client.error:
                 steps.append((SERVER, START, self.mute(client, error)))
                 room -= _size(steps[-1])
-        while (self._to_look or store.leaving) and room > 0:
-            effects = self._look(intents)
-            if effects:
-                steps.append((SERVER, START, effects))
-                room -= _size(steps[-1])
-        return steps
+        looks = LOOKS_PER_STEP  # the next turn goes on with what is left
+        while self._to_look and looks > 0 and room > 0:
+            steps.append((SERVER, START, self._look_at_some(intents)))
+            looks -= 1 if intents.quarantine.has_suspect_domains else LOOKS_PER_STEP
+            room -= _size(steps[-1])
+        while store.leaving and room > 0:
+            steps.append((SERVER, START, self._sweep(intents)))
+            room -= _size(steps[-1])
+        return [step for step in steps if step[2]]
 
-    def _look(self, intents: Intents) -> list[Effect]:
-        """A step: look at some domains, or remove more of one. One whose removal has ended the
-        server before, again and again, is left as it is."""
-        store, quarantine = self._store, intents.quarantine
-        domids = self._to_look or list(store.leaving)
-        if not quarantine.has_suspect_domains:
-            intents.name_domains(domids[-DOMAINS_MAX:])
-            return store.look_at(domids) if self._to_look else store.sweep(domids[0])
-        domid = domids[-1]
-        if quarantine.is_poison_work(f"domain.{domid}"):
+    def _look_at_some(self, intents: Intents) -> list[Effect]:
+        """A step: look at some domains' states."""
+        if intents.quarantine.has_suspect_domains:
+            domid = self._to_look.pop()
+            return self._with_care(intents, domid, lambda: self._store.look_at([domid]))
+        intents.name_domains(self._to_look[-DOMAINS_MAX:])
+        return self._store.look_at(self._to_look)
+
+    def _sweep(self, intents: Intents) -> list[Effect]:
+        """A step: remove more of a domain that is leaving."""
+        domid = next(iter(self._store.leaving))
+        if intents.quarantine.has_suspect_domains:
+            return self._with_care(intents, domid, lambda: self._store.sweep(domid))
+        intents.name_domains([domid])
+        return self._store.sweep(domid)
+
+    def _with_care(self, intents: Intents, domid: int,
+                   work: Callable[[], list[Effect]]) -> list[Effect]:
+        """Looking after domains has ended lives: one at a time, and not at all where that has ended
+        the server again and again."""
+        store, what = self._store, f"domain.{domid}"
+        if intents.quarantine.is_poison_work(what):
             self._console.error(f"domain {domid}: what is left of it is not removed, since that "
                                 "has ended the server before")
             store.leaving.discard(domid)
-            if self._to_look:
-                self._to_look.pop()
             return []
         intents.name_domains([domid])
-        if self._to_look:
-            self._to_look.pop()
-            effects = store.look_at([domid])
-        else:
-            effects = store.sweep(domid)
-        quarantine.passed_work(f"domain.{domid}")
+        effects = work()
+        intents.quarantine.passed_work(what)
         return effects + store.take_effects()
 
     def mute(self, client: RingClient, error: RingError) -> list[Effect]:
@@ -174,12 +198,14 @@ class Rings:
                 self._queue(ring)
 
     def publish(self, client: RingClient) -> None:
-        """What is owed, as far as the ring takes it."""
+        """What is owed, as far as the ring takes it (L4)."""
         try:
-            if client.publish():
+            while client.publish():
                 self._notify(client)
         except RingError as error:
             self._broken.append((client, error))
+        if client.ring is not None and client.ring.requests.has_any():
+            self._queue(client)
 
     def _notify(self, client: RingClient) -> None:
         if client.port:
@@ -284,7 +310,6 @@ class Rings:
         slot_only = [client for client in placed
                      if client.conn_id not in found.streams
                      or found.streams[client.conn_id].position < 0]
-        journal.prepare()
         if effects:
             journal.commit([(SERVER, START, effects)])
         for start in range(0, len(slot_only), RESTORED_PER_RECORD):

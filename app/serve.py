@@ -12,9 +12,8 @@
 O1. No packet of a turn leaves before step 4 is done; no request is executed again after it.
 O2. The log is never touched between a change in memory and its record, but by that record.
 O3. Each step is a method: a test can stand between any two.
-O4. The privileged are served first, the others in turn, each a bounded number of requests.
 Single-threaded on epoll. Python's cyclic collector is off: nothing here makes cycles (a test
-counts them). What is special to rings is in rings.py."""
+counts them). Who is served is in execute.py, what is special to rings in rings.py."""
 
 from __future__ import annotations
 
@@ -22,36 +21,26 @@ import os
 import select
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from app import wire
 from app.client import Client
 from app.codec import SERVER, START
 from app.effects import Effect
-from app.fairness import Credits
+from app.execute import Connection, Executor, Step
 from app.guests import Guests, RingClient
 from app.intents import Intents
 from app.journal import Journal, Start
 from app.lastwords import LastWords
-from app.rings import Rings
+from app.rings import RETRY_S, Rings
 from app.services import Console
 from app.sockets import Listener, SocketConnection
 from app.store import Store
-from app.wire import FrameError, Request
 from persist.intent import Intent
-from ring.layout import ERROR_PROTO
-from ring.queue import RingError
 
-REQUESTS_PER_CONNECTION = 32  # in one turn
-REQUESTS_PER_TURN = 256
-PRIVILEGED_SHARE = 192  # of them, while others wait
 ACCEPTS_PER_TURN = 64
 QUIET_S = 0.02  # how long nothing must have happened before hashing begins
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
-Step = tuple[Client, Request, list[Effect]]
-Connection = SocketConnection | RingClient
 
 
 class Server:
@@ -62,9 +51,11 @@ class Server:
                  last_words: LastWords | None = None) -> None:
         self.connections: dict[int, SocketConnection] = {}
         self.is_stopping = False
-        self.rings = (Rings(store, journal, guests, console, self._enqueue)
-                      if guests is not None else None)
         self.intents = Intents(store, journal, console)
+        self._executor = Executor(store, console, self.intents, journal.turn_bytes_max)
+        self.rings = (Rings(store, journal, guests, console, self._executor.enqueue)
+                      if guests is not None else None)
+        self._executor.rings = self.rings
         self._last_words = last_words
         self._store = store
         self._journal = journal
@@ -78,13 +69,6 @@ class Server:
             self._ports_fd = guests.machine.fileno()
             self._poll.register(self._ports_fd, select.EPOLLIN)
         self._next_conn_id = 1
-        self._queue: deque[Connection] = deque()  # the privileged
-        self._guest_queue: deque[RingClient] = deque()
-        self._held: list[RingClient] = []  # until somebody has read, or credit is back
-        self._credits = Credits()
-        self._handle: Callable[[Client, Request], list[Effect]] = store.handle
-        self._is_odd_turn = False  # while careful: the privileged and the others take turns
-        self._broken: list[SocketConnection] = []  # to be closed after their replies went out
         self._is_quiet = False
         self._has_idle_work = True
         self._owes_carrying = False
@@ -105,7 +89,7 @@ class Server:
         standing: dict[int, tuple[int, int]] = {}
         if self.rings is not None:
             for ring in self.rings.resume(start):
-                self._enqueue(ring)
+                self._executor.enqueue(ring)
                 standing[ring.conn_id] = ring.standing()
         self.change(self.intents.blame(intent, start.sequence, cause, standing))
 
@@ -134,29 +118,32 @@ class Server:
         steps, clients = self.execute()
         appended = self.append(steps, clients)
         appended += self.publish(clients)
-        self.tidy(appended, is_idle=not ready and not clients)
-        return bool(ready or clients)
+        is_idle = not (ready or clients or steps)
+        self.tidy(appended, is_idle)
+        return not is_idle
 
     # -- 1
 
     def wait(self, timeout_s: float | None) -> list[tuple[int, int]]:
         """Ready file descriptors and their events."""
         if timeout_s is None:
-            if self._queue or self._guest_queue or self._owes_carrying or (
+            if self._executor.has_work or self._owes_carrying or (
                     self._is_quiet and self._has_idle_work) or (
                     self.rings is not None and self.rings.has_work):
                 timeout_s = 0
             else:
                 timeout_s = QUIET_S if self._has_idle_work else -1
-                if self._held or self.rings is not None:
+                if self._executor.held or self.rings is not None:
                     timeout_s = self._shorten(timeout_s)
         return self._poll.poll(timeout_s)
 
     def _shorten(self, timeout_s: float) -> float:
         """How long to wait with deadlines of held guests, and of a host without VIRQ."""
         waits = [timeout_s] if timeout_s >= 0 else []
-        if self._held:
-            waits.append(self._release_held())
+        if self._executor.held:
+            waits.append(self._executor.release_held())
+        if self._store.unsure:
+            waits.append(RETRY_S)
         if self.rings is not None and self.rings.guests.machine.poll_interval_s is not None:
             waits.append(self.rings.poll_wait_s(time.monotonic()))
         return min(waits, default=-1)
@@ -174,12 +161,13 @@ class Server:
                 self._flush(conn)
             elif not conn.is_queued:
                 if conn.receive():
-                    conn.is_queued = True
-                    self._queue.append(conn)
+                    self._executor.enqueue(conn)
                 else:
                     self._close(conn)
-        if self._held:
-            self._release_held()
+        if self._executor.held:
+            self._executor.release_held()
+        if self._store.unsure and self.rings is not None:
+            self.rings.look_unsure(time.monotonic())
         self._journal.prepare()
 
     def _peek_other(self, fd: int) -> None:
@@ -203,172 +191,12 @@ class Server:
         self._poll.register(conn.fd, _READ)
         return conn
 
-    def _enqueue(self, conn: RingClient) -> None:
-        """A ring may have requests."""
-        if not conn.is_queued:
-            conn.is_queued = True
-            if conn.privileged:
-                self._queue.append(conn)
-            else:
-                self._guest_queue.append(conn)
-
-    def _hold(self, conn: RingClient) -> bool:
-        """Whether a guest has to wait: for a reader that it congests, or for credit."""
-        if conn.held_by is not None:
-            if isinstance(conn.held_by, RingClient) and conn.held_by.is_congested():
-                return True
-            conn.held_by = None
-        return self._credits.wait_s(conn.domid, time.monotonic()) > 0
-
-    def _release_held(self) -> float:
-        """Queue again those that need not wait any more; how long until the next may be due."""
-        now_s, wait_s, held = time.monotonic(), 1.0, self._held
-        self._held = []
-        for conn in held:
-            if self._hold(conn):
-                self._held.append(conn)
-                wait_s = min(wait_s, self._credits.wait_s(conn.domid, now_s) or 1.0)
-            else:
-                self._guest_queue.append(conn)
-        return wait_s
-
     # -- 3
 
     def execute(self) -> tuple[list[Step], list[Connection]]:
         """Execute queued requests in memory. Returns the steps that changed something, and the
         connections that executed anything."""
-        room = self._journal.turn_bytes_max
-        steps: list[Step] = []
-        clients: list[Connection] = []
-        if self.rings is not None and self.rings.has_work:
-            steps = self.rings.own_steps(room, self.intents)
-            room -= sum(effect.log_bytes() for _, _, effects in steps for effect in effects)
-        if not self._queue and not self._guest_queue:
-            return steps, clients
-        if self.rings is not None:
-            self.rings.guests.ledger.fresh = 0
-        left = REQUESTS_PER_TURN
-        share = PRIVILEGED_SHARE if self._guest_queue else left
-        if self.intents.quarantine.is_careful:
-            self._handle, left = self.intents.handle, 1
-            share = self._is_odd_turn = not self._is_odd_turn or not self._guest_queue
-        else:
-            self._handle = self._store.handle
-            self.intents.name_turn(self._queue, self._guest_queue)
-        done = used = 0
-        if self._queue:
-            done, used = self._execute_queue(self._queue, share, room, steps, clients)
-        if self._guest_queue and done < left:
-            self._execute_queue(self._guest_queue, left - done, room - used, steps, clients)
-        conflicts = self._store.isolation.conflicts
-        if conflicts:
-            for guilty in conflicts:
-                self._credits.charge(guilty, time.monotonic())
-            conflicts.clear()
-        return steps, clients
-
-    def _execute_queue(self, queue: deque[Connection] | deque[RingClient], left: int, room: int,
-                       steps: list[Step], clients: list[Connection]) -> tuple[int, int]:
-        """Serve a queue in turn; returns how many requests, and their bytes in the record."""
-        total = total_used = 0
-        ledger = self.rings.guests.ledger if self.rings is not None else None
-        for _ in range(len(queue)):
-            if total >= left or total_used >= room or (
-                    ledger is not None and total_used + ledger.fresh >= room):
-                break
-            conn = queue.popleft()
-            most = min(left - total, REQUESTS_PER_CONNECTION)
-            if type(conn) is SocketConnection:
-                if conn.sock.fileno() < 0 or conn.unsent:
-                    conn.is_queued = False  # gone, or owed bytes: _flush() queues it again
-                    continue
-                done, used, has_more = self._execute_socket(conn, most, room - total_used, steps)
-            else:
-                assert isinstance(conn, RingClient)
-                if not conn.is_ready():
-                    conn.is_queued = False  # the event of its next read queues it again
-                    continue
-                if (conn.held_by is not None or self._credits.spent) and (
-                        not conn.privileged and self._hold(conn)):
-                    self._held.append(conn)
-                    continue
-                done, used, has_more = self._execute_ring(conn, most, room - total_used, steps)
-            clients.append(conn)
-            total += done
-            total_used += used
-            conn.is_queued = has_more
-            if has_more:
-                queue.append(conn)  # type: ignore[arg-type]
-        return total, total_used
-
-    def _execute_socket(self, conn: SocketConnection, most: int, room: int,
-                        steps: list[Step]) -> tuple[int, int, bool]:
-        """Requests of one socket: how many, their bytes in the record, whether more wait."""
-        data, offset, done, used = conn.inbox, 0, 0, 0
-        handle = self._handle
-        try:
-            taken = wire.take(data, 0)
-            while taken is not None:
-                request, offset = taken
-                if self._console.logs_requests:
-                    self._console.log_request(conn, request)
-                effects = handle(conn, request)
-                done += 1
-                if effects:
-                    steps.append((conn, request, effects))
-                    used += (effects[0].log_bytes() if len(effects) == 1
-                             else sum(effect.log_bytes() for effect in effects))
-                if done >= most or used >= room:
-                    break
-                taken = wire.take(data, offset)
-            else:
-                conn.inbox = data[offset:] if offset < len(data) else b""
-                return done, used, False
-        except FrameError as error:
-            self._console.warn(f"connection {conn.conn_id} (pid {conn.pid}) closed: {error}")
-            conn.inbox = b""
-            self._broken.append(conn)
-            return done, used, False
-        conn.inbox = data[offset:]
-        return done, used, bool(conn.inbox)
-
-    def _execute_ring(self, conn: RingClient, most: int, room: int,
-                      steps: list[Step]) -> tuple[int, int, bool]:
-        """The same for a ring. Its replies are part of the record too."""
-        done = used = offset = 0
-        handle = self._handle
-        try:
-            data = conn.waiting()
-            taken = wire.take(data, 0) if data else None
-            while taken is not None:
-                request, offset = taken
-                if self._console.logs_requests:
-                    self._console.log_request(conn, request)
-                effects = handle(conn, request)
-                done += 1
-                if conn.error or conn.is_ending:
-                    steps.append((conn, request, effects))
-                    return done, used, False
-                used += len(conn.outbox[-1])
-                if effects:
-                    steps.append((conn, request, effects))
-                    used += sum(effect.log_bytes() for effect in effects)
-                if done >= most or used >= room or used + conn.owed > conn.owed_max // 4:
-                    conn.took(offset)
-                    return done, used, offset < len(data)
-                taken = wire.take(data, offset) if offset < len(data) else None
-        except (FrameError, RingError) as error:
-            assert self.rings is not None
-            conn.took(offset)
-            fault = error if isinstance(error, RingError) else RingError(ERROR_PROTO, str(error))
-            steps.append((SERVER, START, self.rings.mute(conn, fault)))
-            return done, used, False
-        conn.took(offset)
-        if offset == len(data):
-            return done, used, False
-        if done:
-            return done, used, True  # the rest is looked at again
-        return 0, len(data), not conn.keep(data)
+        return self._executor.execute()
 
     # -- 4
 
@@ -415,8 +243,8 @@ class Server:
                     owed.append(conn)
         if owed:
             appended = self._journal.log_owed(owed)
-        while self._broken:
-            self._close(self._broken.pop())
+        while self._executor.broken:
+            self._close(self._executor.broken.pop())
         return appended
 
     def _publish(self, conn: SocketConnection) -> None:
@@ -431,9 +259,8 @@ class Server:
             self._close(conn)
         elif not conn.unsent:
             self._poll.modify(conn.fd, _READ)
-            if conn.inbox and not conn.is_queued:
-                conn.is_queued = True
-                self._queue.append(conn)
+            if conn.inbox:
+                self._executor.enqueue(conn)
 
     def _close(self, conn: SocketConnection) -> None:
         if conn.sock.fileno() < 0:
@@ -481,8 +308,8 @@ class Server:
     def change(self, effects: list[Effect]) -> None:
         """Record changes of the server's own, outside of any request."""
         if effects:
-            self._journal.prepare()
             self._journal.commit([(SERVER, START, effects)])
+        self._journal.prepare()
 
     def _stop(self, number: int, frame: object) -> None:
         self._console.info(f"{signal.Signals(number).name}: ending")

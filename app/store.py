@@ -29,6 +29,7 @@ from app.tree import Node, Space, Tree
 from app.watch import Watch, WatchTable
 from app.wire import Request
 
+LOOKS_PER_STEP = 64  # at domains' states, so that nobody waits long for all of them
 KEPT_ITEM_BYTES = 128  # what removing an item may take in a record, and as much to spare
 ERROR_COMM = 1  # the ring's error word for a connection that let too much pile up
 
@@ -43,10 +44,11 @@ class Store:
         self.quotas = Quotas(self.items)
         self.watches = WatchTable()
         self.clients: set[Client] = set()
-        self.heard: set[Client] = set()  # clients with new events in their outboxes
+        self.heard: dict[Client, None] = {}  # clients with new events in their outboxes
         self.rings: dict[int, Client] = {}  # by domid: those that are introduced, and domain 0's
         self.overrun: list[Client] = []  # those whose next event was more than they may be owed
         self.unsure: set[int] = set()  # domains at which somebody must look again
+        self.resumed: set[int] = set()  # whose shutdown counts anew, whether or not it is news
         self.leaving: set[int] = set()  # domains of which the next sweep() removes more
         self.gone: list[int] = []  # for which @releaseDomain is due in this step
         self.came: list[int] = []  # for which @introduceDomain is due in this step
@@ -150,7 +152,7 @@ class Store:
         """End a step: connections that are owed too much now are muted. Returns its effects."""
         if not self.effects and not self.overrun:
             return []
-        while self.overrun:
+        while self.overrun:  # of the rings: see guests.Ledger
             client = self.overrun.pop()
             if self.rings.get(client.domid) is client:
                 self.services.warn(f"domain {client.domid} reads too slowly: it is ignored")
@@ -204,11 +206,15 @@ class Store:
         """A step: look at the state of these domains, from the end of the list, which is shortened
         by those that were looked at: one that is gone may be enough for one step."""
         self._author = None
-        while domids and sum(effect.log_bytes() for effect in self.effects) < (
-                self.space.step_bytes // 16):
+        room, counted = self.space.step_bytes // 16, 0
+        for _ in range(min(len(domids), LOOKS_PER_STEP)):
             domid = domids.pop()
             if self.look(domid):
                 self.gone.append(domid)
+            room -= sum(effect.log_bytes() for effect in self.effects[counted:])
+            counted = len(self.effects)
+            if room <= 0:
+                break
         self._fire_effects()
         return self.settle()
 
@@ -232,7 +238,7 @@ class Store:
         if client.is_durable:
             self.ended.append(client.conn_id)
         self.clients.discard(client)
-        self.heard.discard(client)
+        self.heard.pop(client, None)
 
     # -- transactions: isolation.py
 
@@ -291,7 +297,7 @@ class Store:
         packet = watch.event(path)
         client = watch.client
         if packet is not None and client.queue_event(packet, is_special):
-            self.heard.add(client)
+            self.heard[client] = None
             author = self._author
             if client.privileged and author is not None and not author.privileged and (
                     client.is_congested()):

@@ -126,6 +126,7 @@ class SimHost:
     def look(self, domid: int) -> DomainState | None:
         if not 0 < domid < DOMID_FIRST_RESERVED:
             return None
+        self._changes.forget(domid)
         path = self._path(f"state.{domid}")
         try:
             with open(path, encoding="ascii", errors="replace") as file:
@@ -174,32 +175,43 @@ class _Changes:
 
     def __init__(self, directory: str) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
+        self._found: set[int] = set()
         self._fd = libc.inotify_init1(_IN_CLOEXEC_NONBLOCK)
         if self._fd >= 0 and libc.inotify_add_watch(
                 self._fd, os.fsencode(directory), _IN_CHANGES) < 0:
             self.close()
+        self._is_whole = self._fd >= 0
+
+    def forget(self, domid: int) -> None:
+        """The domain is about to be looked at: what has changed until now is no news any more."""
+        self._read()
+        self._found.discard(domid)
 
     def take(self) -> set[int] | None:
         """The domids named by files changed since the last call; None: unknown."""
+        self._read()
+        found, self._found = self._found, set()
+        is_whole, self._is_whole = self._is_whole, self._fd >= 0
+        return found if is_whole else None
+
+    def _read(self) -> None:
         if self._fd < 0:
-            return None
-        found: set[int] = set()
-        is_whole = True
+            return
         while True:
             try:
                 data = os.read(self._fd, 1 << 16)
             except BlockingIOError:
-                return found if is_whole else None
+                return
             offset = 0
             while offset < len(data):
                 _, mask, _, size = _EVENT.unpack_from(data, offset)
                 offset += _EVENT.size
                 name = data[offset:offset + size].rstrip(b"\0")
                 offset += size
-                is_whole = is_whole and not mask & _IN_Q_OVERFLOW
+                self._is_whole = self._is_whole and not mask & _IN_Q_OVERFLOW
                 kind, _, digits = name.partition(b".")
                 if kind in (b"state", b"ring") and digits.isdigit():
-                    found.add(int(digits))
+                    self._found.add(int(digits))
 
     def close(self) -> None:
         """Give up the descriptor."""

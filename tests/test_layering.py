@@ -20,7 +20,8 @@ CORE = {f"app.{name}" for name in [
     "isolation", "args", "domain_ops", "fairness", "quarantine"]}
 STORES = {f"app.{name}" for name in ["codec", "replay", "seal", "streams", "journal"]}
 EDGES = {f"app.{name}" for name in [
-    "serve", "rings", "guests", "intents", "lastwords", "sockets", "services", "__main__"]}
+    "serve", "execute", "rings", "guests", "intents", "lastwords", "sockets", "services",
+    "__main__"]}
 STDLIB = set(sys.stdlib_module_names) | {"__future__"}
 # Of the standard library the core takes what computes, and nothing else.
 PURE = {"__future__", "array", "collections", "collections.abc", "functools", "hashlib", "re",

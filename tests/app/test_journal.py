@@ -10,10 +10,11 @@ import random
 from app import codec, wire
 from app.client import Client
 from app.codec import Carry
-from app.effects import Cut, Item, Put, SetItem
+from app.effects import Cut, Item, Put, SetItem, value_bytes
 from app.items import item_bytes
 from app.path import Path
 from app.perms import from_wire
+from app.streams import ENTRY_BYTES
 from app.tree import Node, node_bytes
 from app.wire import Request
 from persist import layout, record
@@ -112,19 +113,23 @@ def test_admission_never_underestimates() -> None:
         assert item <= item_bytes(key, value)
         client, request = Client(1 << 31, 32767, False, 1 << 22), Request(11, 1 << 31, 0, b"")
         for effect in (Put(path, None, node, True), Cut(path, [(path, node)], True),
-                       SetItem(key, None, value), SetItem(key, value, None)):
+                       SetItem(key, None, value, value_bytes(value)),
+                           SetItem(key, value, None, 0)):
             turn = codec.encode_turn(1 << 52, 1 << 40, 1 << 63, [(client, request, [effect])] * 32,
                                      [])
             assert len(turn) - 64 <= 32 * effect.log_bytes()
 
 
 def test_a_turn_always_fits_a_record() -> None:
-    """The most that a turn may hold, with the largest possible step behind it."""
+    """The most that a turn may hold, with the largest possible step behind it, and all that rings
+    may be owed (Rings.__init__). Cannot show: where each of very many rings has an entry."""
     life = Life(ArrayMedium(layout.REGION_SIZE_MIN))
     log = life.journal.log
     budget = life.journal.turn_bytes_max
     step = life.store.tree.space.step_bytes
+    owed = log.record_size_max // 4
     assert budget + step + 256 * 64 < log.record_size_max
+    assert budget + step + owed + 50 * ENTRY_BYTES < log.record_size_max
 
 
 def test_steps_are_told_apart_in_the_history() -> None:

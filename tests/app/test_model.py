@@ -78,7 +78,7 @@ MANAGING = [wire.XS_INTRODUCE, wire.XS_INTRODUCE, wire.XS_INTRODUCE, wire.XS_SET
             wire.XS_SET_TARGET, wire.XS_RELEASE, wire.XS_RESUME, wire.XS_IS_DOMAIN_INTRODUCED]
 SPECIAL_PATHS = [b"@releaseDomain", b"@introduceDomain", b"@releaseDomain/3", b"@introduceDomain/1"]
 SPECIAL_PERMS = [one.split(b" ") for one in [
-    b"n0 r32757", b"n0 r1", b"n0 b2 r3", b"r0", b"n0", b"r0 n7", b"n0 r9 r7"]]
+    b"n0 r32757", b"n0 r1", b"n0 b2 r3", b"r0", b"n0", b"r0 n7", b"n0 r9 r7", b"n7 r1", b"n3"]]
 
 # What both begin with: three guests; two homes and a shared directory.
 INTRODUCED: list[Step] = [("d0", wire.XS_INTRODUCE, 0, nul(domid, 1, 1)) for domid in (1, 2, 3)]
@@ -131,7 +131,8 @@ def random_life(rng: random.Random) -> list[Step]:
                      rng.choice(DEPTHS), rng.choice([None, None, *SPECIAL_PERMS])),
         ("d0", wire.XS_SET_PERMS, 0, nul(rng.choice(PATHS), b"n" + domid, b"b" + other)),
         ("d0", wire.XS_SET_PERMS, 0, nul(rng.choice(PATHS), b"n" + other, b"r" + domid)),
-        *[life_step(kind, domid, other) for kind in (SHUT_DOWN, LOOK, END, LOOK, BEGIN)],
+        *[life_step(kind, domid, other) for kind in (SHUT_DOWN, LOOK, wire.XS_RESUME, LOOK, END,
+                                                     LOOK, BEGIN)],
         ("d0", wire.XS_SET_PERMS, 0, nul(rng.choice(PATHS), b"n" + other, b"b" + domid)),
         *[life_step(kind, domid, other) for kind in (wire.XS_INTRODUCE, wire.XS_SET_TARGET)]]
     again = ("d0", wire.XS_INTRODUCE, 0, nul(rng.choice([b"1", b"2"]), 1, 1))

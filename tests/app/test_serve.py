@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from app import wire
+from app.execute import REQUESTS_PER_CONNECTION, REQUESTS_PER_TURN
 from app.host import NoHost
 from app.journal import open_journal, space_for
-from app.serve import REQUESTS_PER_CONNECTION, REQUESTS_PER_TURN, Server
+from app.serve import Server
 from app.services import Console
 from app.sockets import OWED_BYTES_MAX, Listener
 from app.store import Store
