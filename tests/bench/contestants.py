@@ -22,6 +22,8 @@ from tests.oracle.packages import OracleError
 
 OURS = "tardigrade"
 REFERENCES = ("c", "ox")
+OUR_BIG_QUOTAS = tuple(f"{name}={oracle.BIG}" for name in (
+    "nodes", "watches", "transactions", "outstanding", "memory", "transaction-nodes"))
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.01
@@ -49,6 +51,10 @@ class Contestant(Protocol):
         """Where it listens."""
 
     @property
+    def sim_path(self) -> str:
+        """Its simulated Xen directory; empty if that is not known."""
+
+    @property
     def pid(self) -> int:
         """Whose CPU time counts."""
 
@@ -60,7 +66,7 @@ class Contestant(Protocol):
 
 
 class Ours:
-    """This server. No quotas are lifted: they do not bind the privileged, and all clients are."""
+    """This server, with quotas out of the way."""
 
     name = OURS
     can_restart = True
@@ -76,16 +82,22 @@ class Ours:
         return str(self._server.socket_path)
 
     @property
+    def sim_path(self) -> str:
+        return str(self._directory / "sim")
+
+    @property
     def pid(self) -> int:
         assert self._server is not None
         return self._server.pid
 
     def start(self, has_domains: bool) -> None:
-        sim = self._directory / "sim"
+        sim = Path(self.sim_path)
         sim.mkdir(parents=True)
         if has_domains:
             make_domains(sim)
-        self._server = OurServer(self._directory, sim=sim, cpu=self._cpu, fifo=self._fifo)
+        arguments = [word for quota in OUR_BIG_QUOTAS for word in ("--quota", quota)]
+        self._server = OurServer(self._directory, sim=sim, arguments=arguments, cpu=self._cpu,
+                                 fifo=self._fifo)
         try:
             self._server.start()
         except ServerError as error:
@@ -117,6 +129,10 @@ class Reference:
     def socket_path(self) -> str:
         return str(self._directory / "socket")
 
+    @property
+    def sim_path(self) -> str:
+        return str(self._directory / "sim")
+
     def start(self, has_domains: bool) -> None:
         try:
             self.pid = oracle.start(self.name, self._directory, big_quotas=True, cpu=self._cpu,
@@ -124,7 +140,7 @@ class Reference:
         except OracleError as error:
             raise ContestantError(str(error)) from error
         if has_domains:
-            make_domains(self._directory / "sim")
+            make_domains(Path(self.sim_path))
 
     def stop(self) -> None:
         oracle.stop(self._directory)
@@ -135,6 +151,7 @@ class Given:
     """A server that somebody else has started. Who compares it pins it to the servers' CPU."""
 
     can_restart = False
+    sim_path = ""
 
     def __init__(self, name: str, socket_path: str, pid: int) -> None:
         self.name, self.socket_path, self.pid = name, socket_path, pid
@@ -165,12 +182,16 @@ class Command:
         return str(self._directory / "socket")
 
     @property
+    def sim_path(self) -> str:
+        return str(self._directory / "sim")
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
 
     def start(self, has_domains: bool) -> None:
-        sim = self._directory / "sim"
+        sim = Path(self.sim_path)
         sim.mkdir(parents=True)
         if has_domains:
             make_domains(sim)

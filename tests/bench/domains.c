@@ -92,16 +92,6 @@ void domain_populate(struct conn *conn, int domid)
 	bulk_flush(conn);
 }
 
-static void introduce(struct conn *conn, int domid)
-{
-	struct payload payload = { .size = 0 };
-
-	payload_text(&payload, "%d", domid);
-	payload_text(&payload, "%d", 1000 + domid);
-	payload_text(&payload, "%d", 5);
-	wire_must(conn, XS_INTRODUCE, 0, &payload);
-}
-
 static void set_perms(struct conn *conn, uint32_t tx_id, int domid, const char *format,
 		      const char *more)
 {
@@ -147,7 +137,7 @@ static void grow(struct scale *scale, int first)
 		meter_start(&meter);
 		for (domid = first; domid <= scale->domains; domid++) {
 			begin = now_ns();
-			introduce(scale->conn, domid);
+			domain_introduce(scale->conn, domid);
 			meter_add(&meter, now_ns() - begin);
 		}
 		meter_report(&meter, "sc-introduce", 1, "%s", scale->label);
@@ -212,7 +202,7 @@ static unsigned long create_domain(struct scale *scale, int domid)
 	for (i = 0; i < CREATED_WATCHES; i++)
 		add_watch(scale, i, 1000 + i, WATCHED[i], domid);
 	if (options.does_introduce)
-		introduce(conn, domid);
+		domain_introduce(conn, domid);
 	return eagain;
 }
 

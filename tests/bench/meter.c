@@ -130,13 +130,15 @@ void meter_report(struct meter *meter, const char *mode, double ops_per_sample,
 	qsort(meter->samples_ns, meter->count, sizeof(*meter->samples_ns), compare);
 	ops = meter->count * ops_per_sample;
 	seconds = meter->wall_ns / 1e9;
-	printf("{\"srv\":\"%s\",\"mode\":\"%s\",\"ops\":%.0f,\"secs\":%.3f,\"ops_s\":%.1f,",
-	       options.label, mode, ops, seconds, ops / seconds);
+	printf("{\"srv\":\"%s\",\"mode\":\"%s%s\",\"ops\":%.0f,\"secs\":%.3f,\"ops_s\":%.1f,",
+	       options.label, options.is_on_rings ? "ring-" : "", mode, ops, seconds, ops / seconds);
 	printf("\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,\"cpu_us\":%.2f,\"rss_kb\":%ld",
 	       meter->samples_ns[meter->count / 2] / 1e3,
 	       meter->samples_ns[(size_t)(meter->count * .99)] / 1e3,
 	       meter->samples_ns[meter->count - 1] / 1e3, meter->cpu_ns / 1e3 / ops,
 	       server_rss_kb());
+	if (options.is_lazy)
+		printf(",\"lazy\":1");
 	va_start(args, format);
 	vprintf(format, args);
 	va_end(args);

@@ -27,6 +27,11 @@ class Plan:
     columns: tuple[str, ...] = ("ops_s", "p50_us", "p99_us", "cpu_us")
     ratio: str = "ops_s"  # the column that ratios are made of
 
+    @property
+    def has_rings(self) -> bool:
+        """Whether its clients are guests on rings of a simulated Xen directory."""
+        return any("-m ring-" in workload for workload in self.workloads)
+
 
 def each(template: str, *values: object) -> tuple[str, ...]:
     """A workload for every value."""
@@ -47,6 +52,15 @@ _fanouts = tuple(f"-t 0.4 -c {count} -w {watches} -m fanout"
 _misses = tuple(f"-t 0.4 -c {count} -w {watches} -m watchmiss"
                 for watches, count in ((0, 1), (100, 8), (1000, 1), (1000, 8), (1000, 500),
                                        (10000, 1), (10000, 8)))
+_ring = (
+    *each("-t 0.3 -m ring-{}", "noop", "read", "write", "dir", "mkdirrm", "txn", "fanout -w 1 -c 1",
+          "big"),
+    "-t 0.3 -L -m ring-read", "-t 0.3 -L -m ring-write",
+    *(f"-t 0.3 -k {depth} -m ring-{mode}"
+      for depth in (4, 16) for mode in ("pipe-read", "pipe-write")),
+    *(f"-t 0.3 -c {count} -m ring-{mode}"
+      for count in (8, 64, 512) for mode in ("multi-read", "multi-write")),
+)
 
 ALL = (
     Plan("same", "client and server on one CPU: the cost without cross-CPU wake-ups",
@@ -88,6 +102,17 @@ ALL = (
          is_fresh=True, has_domains=True),
     Plan("walk", "a full walk like xenstore-ls", ("-t 0.05 -c 8 -w 4 -m scale -D 10,100,1000",),
          is_fresh=True, has_domains=True),
+    Plan("ring", "guests on rings", _ring,
+         short=(*each("-t 0.3 -m ring-{}", "read", "write"), "-t 0.3 -k 16 -m ring-pipe-write",
+                "-t 0.3 -c 64 -m ring-multi-write")),
+    Plan("ringsame", "guests on rings, client and server on one CPU", _ring,
+         short=each("-t 0.3 -m ring-{}", "read", "write"), is_on_one_cpu=True),
+    Plan("ringcrowd", "many guests, each with one request in flight",
+         tuple(f"-t 1 -c {count} -m ring-{mode}"
+               for count in (1000, 3000) for mode in ("multi-read", "multi-write")),
+         is_fresh=True),
+    Plan("ringscale", "number of INTRODUCEd guests, 4 watches each",
+         (f"-t 0.25 -m ring-scale -D {DOMAIN_STEPS}",), is_fresh=True),
     Plan("pause", "server CPU of single mixed operations, not wall-clock: pauses show in max",
          each("-t 3 -m pause -D {}", 100, 3000), is_fresh=True,
          short=("-t 2 -m pause -D 1000",),

@@ -18,7 +18,7 @@ Result = dict[str, Any]
 Workload = tuple[str, tuple[tuple[str, int], ...]]  # mode, parameters
 Rows = dict[Workload, dict[str, list[Result]]]  # workload -> server -> repeats
 
-PARAMETERS = ("depth", "conns", "watches", "nodes", "children", "D", "W", "intro")
+PARAMETERS = ("depth", "conns", "watches", "nodes", "children", "bytes", "lazy", "D", "W", "intro")
 REFERENCES = ("c", "ox")
 UNITS = {"ops_s": "ops/s", "p50_us": "p50", "p99_us": "p99", "max_us": "max", "cpu_us": "cpu"}
 COLUMNS = ("ops_s", "p50_us", "p99_us", "cpu_us")

@@ -80,31 +80,45 @@ static void send_one(struct conn *conn, int writes)
 	wire_send(conn, packet, size);
 }
 
-/* Every reply is followed by the next request on its connection, until time is over. */
-static void serve_replies(int poll_fd, struct meter *meter, int writes)
+/* Every reply is followed by the next request on its connection, until time is over. Returns how
+ * many connections have nothing more to do. */
+static int serve_replies(struct conn *conn, struct meter *meter, int writes, uint64_t end)
+{
+	int done = 0;
+
+	while (wire_parse(conn)) {
+		uint64_t now = now_ns();
+
+		refuse_error(conn);
+		meter_add(meter, now - conn->since_ns);
+		if (now < end)
+			send_one(conn, writes);
+		else
+			done++;
+	}
+	return done;
+}
+
+static void serve_all(int poll_fd, struct conn **conns, struct meter *meter, int writes)
 {
 	struct epoll_event ready[READY_MAX];
-	uint64_t end = end_ns(), now;
-	int busy = options.conn_count, count, i;
+	uint64_t end = end_ns();
+	int busy = options.conn_count, waited_ms = 0, i;
+	int wait_ms = options.is_on_rings ? RING_LOOK_MS : STALLED_MS;
 
 	while (busy) {
-		count = epoll_wait(poll_fd, ready, READY_MAX, STALLED_MS);
-		if (count <= 0)
-			die("stalled");
-		for (i = 0; i < count; i++) {
-			struct conn *conn = ready[i].data.ptr;
+		int count = epoll_wait(poll_fd, ready, READY_MAX, wait_ms);
 
-			wire_receive(conn);
-			while (wire_parse(conn)) {
-				refuse_error(conn);
-				now = now_ns();
-				meter_add(meter, now - conn->since_ns);
-				if (now < end)
-					send_one(conn, writes);
-				else
-					busy--;
-			}
+		waited_ms = count > 0 ? 0 : waited_ms + wait_ms;
+		if (waited_ms >= STALLED_MS)
+			die("stalled: %d connections wait for replies", busy);
+		for (i = 0; i < count; i++) {
+			wire_receive_ready(ready[i].data.ptr);
+			busy -= serve_replies(ready[i].data.ptr, meter, writes, end);
 		}
+		for (i = 0; count <= 0 && i < options.conn_count; i++)
+			if (ring_receive_ready(conns[i], 1))
+				busy -= serve_replies(conns[i], meter, writes, end);
 	}
 }
 
@@ -126,7 +140,7 @@ static void mode_multi(const char *mode, int writes)
 	meter_start(&meter);
 	for (i = 0; i < options.conn_count; i++)
 		send_one(conns[i], writes);
-	serve_replies(poll_fd, &meter, writes);
+	serve_all(poll_fd, conns, &meter, writes);
 	meter_report(&meter, mode, 1, ",\"conns\":%d", options.conn_count);
 	conn_close_many(conns, options.conn_count);
 	conn_close(first);

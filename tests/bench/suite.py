@@ -120,6 +120,8 @@ class Suite:
         command = [*oracle.placement_prefix(cpu, self._options.fifo), str(self._program),
                    "-s", contestant.socket_path, "-P", str(contestant.pid),
                    "-T", contestant.name, *words]
+        if contestant.sim_path:
+            command[-len(words):-len(words)] = ["-S", contestant.sim_path]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True) as process:
             try:
@@ -186,7 +188,7 @@ def prepare(options: argparse.Namespace) -> Path:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line, with CPUs chosen."""
-    listing = "\n".join(f"  {plan.name + ('*' if plan.is_fresh else ''):9}{plan.text}"
+    listing = "\n".join(f"  {plan.name + ('*' if plan.is_fresh else ''):11}{plan.text}"
                         for plan in plans.ALL)
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.suite", formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -244,6 +246,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace, cpus: li
         for plan in options.plans:
             if plan.is_fresh and not contestant.can_restart:
                 parser.error(f"plan {plan.name} restarts servers: use NAME=cmd:'...' for {spec}")
+            if plan.has_rings and not contestant.can_restart:
+                parser.error(f"plan {plan.name} has guests on rings: use NAME=cmd:'...' for {spec}")
 
 
 def main(arguments: list[str]) -> int:

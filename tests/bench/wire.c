@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Connections and messages: struct xsd_sockmsg over a unix socket, without libxenstore.
+ * Connections and messages: struct xsd_sockmsg over a unix socket, without libxenstore; or over a
+ * ring, whose bytes rings.c moves.
  *
  * W1. A request that must succeed and does not ends the program: a failure is never a sample.
  * W2. Watch events met while waiting for a reply are counted, not kept.
@@ -33,16 +34,23 @@ _Static_assert(sizeof(struct header) == HEADER_SIZE, "struct xsd_sockmsg");
 
 /* ---- connections --------------------------------------------------------------------------- */
 
-struct conn *conn_open(void)
+struct conn *conn_new(void)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
+
+	conn->buffer = malloc(BUFFER_SIZE);
+	return conn;
+}
+
+struct conn *conn_open_socket(void)
+{
+	struct conn *conn = conn_new();
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int i;
 
 	if (strlen(options.socket_path) >= sizeof(address.sun_path))
 		die("%s: too long for a unix socket", options.socket_path);
 	strcpy(address.sun_path, options.socket_path);
-	conn->buffer = malloc(BUFFER_SIZE);
 	for (i = 0; i < CONNECT_TRIES; i++) {
 		conn->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		if (conn->fd < 0)
@@ -53,6 +61,12 @@ struct conn *conn_open(void)
 		usleep(CONNECT_WAIT_US);	/* a full backlog, or a server that restarts */
 	}
 	die("connect %s", options.socket_path);
+}
+
+/* What modes measure: a socket, or a guest of its own. */
+struct conn *conn_open(void)
+{
+	return options.is_on_rings ? ring_open_next() : conn_open_socket();
 }
 
 struct conn **conn_open_many(int count)
@@ -67,6 +81,8 @@ struct conn **conn_open_many(int count)
 
 void conn_close(struct conn *conn)
 {
+	if (conn->ring)
+		ring_close(conn);
 	close(conn->fd);
 	free(conn->buffer);
 	free(conn);
@@ -127,6 +143,10 @@ size_t wire_put(uint8_t *out, struct conn *conn, uint32_t type, uint32_t tx_id,
 
 void wire_send(struct conn *conn, const uint8_t *data, size_t size)
 {
+	if (conn->ring) {
+		ring_send(conn, data, size);
+		return;
+	}
 	while (size) {
 		ssize_t sent = send(conn->fd, data, size, MSG_NOSIGNAL);
 
@@ -139,22 +159,47 @@ void wire_send(struct conn *conn, const uint8_t *data, size_t size)
 	}
 }
 
-/* Wait for bytes and take them in. */
-void wire_receive(struct conn *conn)
+/* Where the next bytes go to: room for `size` of them, behind those not yet parsed. */
+uint8_t *wire_room(struct conn *conn, size_t size)
 {
-	ssize_t got;
-
 	if (conn->offset && (!conn->unread || conn->offset > BUFFER_SIZE / 2)) {
 		memmove(conn->buffer, conn->buffer + conn->offset, conn->unread);
 		conn->offset = 0;
 	}
+	if (size > BUFFER_SIZE - conn->offset - conn->unread)
+		die("too many replies wait to be parsed");
+	return conn->buffer + conn->offset + conn->unread;
+}
+
+static void receive(struct conn *conn)
+{
+	uint8_t *room = wire_room(conn, 1);
+	ssize_t got;
+
 	do
-		got = read(conn->fd, conn->buffer + conn->offset + conn->unread,
-			   BUFFER_SIZE - conn->offset - conn->unread);
+		got = read(conn->fd, room, conn->buffer + BUFFER_SIZE - room);
 	while (got < 0 && errno == EINTR);
 	if (got <= 0)
 		die("the server closed the connection");
 	conn->unread += got;
+}
+
+/* Wait for something and take it in; a ring may have nothing then all the same. */
+void wire_receive(struct conn *conn)
+{
+	if (conn->ring)
+		ring_receive(conn);
+	else
+		receive(conn);
+}
+
+/* The same where poll has said that there is something: does not wait. */
+void wire_receive_ready(struct conn *conn)
+{
+	if (conn->ring)
+		ring_receive_ready(conn, 0);
+	else
+		receive(conn);
 }
 
 /* Take one message out of the buffer; 0 if none is complete. Events are counted here. */
@@ -414,6 +459,6 @@ void wait_events(struct conn **conns, int count, unsigned long wanted)
 			die("events lost: %lu of %lu came", count_events(conns, count), wanted);
 		for (i = 0; i < count; i++)
 			if (polled[i].revents)
-				wire_receive(conns[i]);
+				wire_receive_ready(conns[i]);
 	}
 }

@@ -19,7 +19,8 @@
 static const char USAGE[] =
 	"usage: xsbench -s SOCKET -m MODE[,MODE...] [-P server_pid] [-T label] [-t seconds]\n"
 	"               [-c connections] [-k pipeline depth] [-n keys] [-w watches]\n"
-	"               [-D domains[,domains...]] [-i (INTRODUCE)] [-q (no tree walk)]\n";
+	"               [-D domains[,domains...]] [-i (INTRODUCE)] [-q (no tree walk)]\n"
+	"               [-S simulated Xen directory, for modes on rings] [-L (guests notify less)]\n";
 
 struct options options = {
 	.label = "?",
@@ -58,7 +59,7 @@ static int parse_options(int argc, char **argv, char **modes)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "s:m:P:t:c:k:n:w:D:iqT:")) != -1)
+	while ((option = getopt(argc, argv, "s:m:P:t:c:k:n:w:D:iqT:S:L")) != -1)
 		switch (option) {
 		case 's': options.socket_path = optarg; break;
 		case 'm': *modes = optarg; break;
@@ -71,6 +72,8 @@ static int parse_options(int argc, char **argv, char **modes)
 		case 'D': options.domains = optarg; break;
 		case 'i': options.does_introduce = 1; break;
 		case 'q': options.is_quick = 1; break;
+		case 'S': options.sim_path = optarg; break;
+		case 'L': options.is_lazy = 1; break;
 		case 'T': options.label = optarg; break;
 		default: return 0;
 		}
@@ -81,7 +84,8 @@ static int parse_options(int argc, char **argv, char **modes)
 static int run_mode(const char *mode)
 {
 	return mode_requests(mode) || mode_streams(mode) || mode_transactions(mode)
-		|| mode_watches(mode) || mode_sizes(mode) || mode_domains(mode) || mode_pause(mode);
+		|| mode_watches(mode) || mode_sizes(mode) || mode_domains(mode) || mode_pause(mode)
+		|| mode_guests(mode);
 }
 
 int main(int argc, char **argv)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * xsbench: load generator for any xenstore server on a unix socket. Prototypes by owning file;
- * read in this order: wire.c, meter.c, requests.c.
+ * xsbench: load generator for any xenstore server on a unix socket and on rings. Prototypes by
+ * owning file; read in this order: wire.c, meter.c, requests.c, rings.c.
  */
 #ifndef XSBENCH_H
 #define XSBENCH_H
@@ -26,6 +26,7 @@ enum xs_type {
 	XS_SET_PERMS = 14,
 	XS_WATCH_EVENT = 15,
 	XS_ERROR = 16,
+	XS_IS_DOMAIN_INTRODUCED = 17,
 	XS_DIRECTORY_PART = 22,
 };
 
@@ -38,6 +39,7 @@ enum xs_type {
 
 struct options {
 	const char *socket_path;
+	const char *sim_path;	/* simulated Xen directory, or NULL */
 	const char *label;
 	const char *domains;	/* -D, a list of numbers */
 	int server_pid;		/* 0: no CPU times */
@@ -48,6 +50,8 @@ struct options {
 	int watch_count;
 	int does_introduce;
 	int is_quick;		/* no walk through the tree */
+	int is_on_rings;	/* the present mode's connections are guests on rings */
+	int is_lazy;		/* guests notify only if the server may wait for it */
 };
 extern struct options options;
 
@@ -61,8 +65,11 @@ struct payload {
 	char bytes[PAYLOAD_MAX];
 };
 
+struct ring;
+
 struct conn {
 	int fd;
+	struct ring *ring;	/* NULL: a socket. Else fd takes the ring's notifications */
 	uint32_t req_id;
 	size_t offset, unread;	/* of buffer: received, not yet parsed */
 	uint8_t *buffer;
@@ -76,6 +83,8 @@ struct conn {
 	long job;
 };
 
+struct conn *conn_new(void);
+struct conn *conn_open_socket(void);
 struct conn *conn_open(void);
 struct conn **conn_open_many(int count);
 void conn_close(struct conn *conn);
@@ -86,7 +95,9 @@ void payload_value(struct payload *payload, const char *value);
 size_t wire_put(uint8_t *out, struct conn *conn, uint32_t type, uint32_t tx_id,
 		const struct payload *payload);
 void wire_send(struct conn *conn, const uint8_t *data, size_t size);
+uint8_t *wire_room(struct conn *conn, size_t size);
 void wire_receive(struct conn *conn);
+void wire_receive_ready(struct conn *conn);
 int wire_parse(struct conn *conn);
 void wire_must(struct conn *conn, uint32_t type, uint32_t tx_id, const struct payload *payload);
 
@@ -106,6 +117,22 @@ int xs_list(struct conn *conn, const char *path, char *names, size_t *size);
 void bulk_write(struct conn *conn, const char *value, const char *format, ...) PRINTF(3, 4);
 void bulk_flush(struct conn *conn);
 void wait_events(struct conn **conns, int count, unsigned long wanted);
+
+/* ---- rings.c: domains of a simulated Xen directory, connections through their rings -------- */
+
+#define RING_LOOK_MS 50	/* how long a lost notification can delay a guest */
+
+struct conn *rings_begin(void);
+void rings_end(void);
+void domain_create(int domid);
+void domain_introduce(struct conn *dom0, int domid);
+void domain_destroy(int domid);
+struct conn *ring_open(int domid);
+struct conn *ring_open_next(void);
+void ring_close(struct conn *conn);
+void ring_send(struct conn *conn, const uint8_t *data, size_t size);
+void ring_receive(struct conn *conn);
+int ring_receive_ready(struct conn *conn, int is_late);
 
 /* ---- meter.c: time, server CPU, results --------------------------------------------------- */
 
@@ -144,5 +171,6 @@ int mode_sizes(const char *mode);			/* sizes.c */
 int mode_domains(const char *mode);			/* domains.c */
 void domain_populate(struct conn *conn, int domid);
 int mode_pause(const char *mode);			/* pause.c */
+int mode_guests(const char *mode);			/* guests.c */
 
 #endif

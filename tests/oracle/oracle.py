@@ -41,7 +41,7 @@ C_BIG_QUOTAS = (
 OX_BIG_QUOTAS = {
     "quota-maxentity": BIG, "quota-maxwatch": BIG, "quota-transaction": 1_000_000,
     "quota-maxrequests": 1_000_000, "quota-maxoutstanding": 10_000_000,
-    "quota-maxwatchevents": 10_000_000,
+    "quota-maxwatchevents": 10_000_000, "quota-maxsize": 4096,
 }
 SOCKET_PATH_MAX = 107  # bytes, of a unix socket
 POLL_S = 0.01

@@ -43,6 +43,7 @@
 #define PORT_GUEST_BASE   1000
 #define FIRST_RESERVED    0x7ff0
 #define MIN_BACKLOG       1024
+#define EVENT_BUFFER      (16 << 20)
 
 /* The function that we stand in front of. */
 #define NEXT(name) \
@@ -136,6 +137,16 @@ static enum domain_state domain_state(unsigned int domid)
 
 /* ---- event channels --------------------------------------------------- */
 
+/* Notifications that guests have not read yet are counted against our send buffer, those of all
+ * guests together: when it is full, a guest without any would lose its own. */
+static void enlarge_send_buffer(void)
+{
+	int size = EVENT_BUFFER;
+
+	if (setsockopt(event_fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)))
+		setsockopt(event_fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, unsigned int flags)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -150,6 +161,7 @@ xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, unsigned int 
 	event_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 	if (event_fd < 0 || NEXT(bind)(event_fd, (void *)&address, sizeof(address)))
 		return NULL;
+	enlarge_send_buffer();
 	return (void *)&event_fd;
 }
 
