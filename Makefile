@@ -32,16 +32,26 @@ $(STAMP): pyproject.toml tools/setup.sh
 	@touch $@
 
 .PHONY: test
-test: test-setup lint ## run all tests (under 15 minutes)
+test: test-setup lint ## run the tests (under 15 minutes)
+	@tools/setup.sh packages qemu-system-x86
+	$(RUN) -m pytest -m "not full"
+
+.PHONY: test-all
+test-all: test-setup lint ## run everything: crashes at every store of all sequences, too
 	$(RUN) -m pytest
 
 .PHONY: test-quick
 test-quick: test-setup ## run the tests that take under 2 minutes together
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow and not full"
+
+.PHONY: test-xen
+test-xen: test-setup ## the server in dom0 of a real Xen, with guests, in QEMU (10 minutes)
+	@tools/setup.sh packages qemu-system-x86
+	$(RUN) -m pytest tests/xen -k "not hundred"
 
 .PHONY: test-setup
 test-setup: venv
-	@tools/setup.sh packages gcc libc6-dev git
+	@tools/setup.sh packages gcc libc6-dev git libxen-dev
 	@$(RUN) -m tests.oracle.oracle fetch
 
 .PHONY: bench

@@ -60,6 +60,8 @@ def main(arguments: list[str]) -> int:
     console = Console(options.log_level)
     try:
         check_host(options.host)
+        if not 0 < options.watchdog < 1e6:
+            raise UsageError(f"--watchdog {options.watchdog:g}: expected seconds, more than 0")
         quotas = [parse_quota(text) for text in options.quota]
         size = parse_size(options.region_size) if options.region_size is not None else None
     except (ValueError, UsageError) as error:
@@ -68,7 +70,10 @@ def main(arguments: list[str]) -> int:
     try:
         serve(options, quotas, size, console)
     except (RegionError, SocketError, HostError) as error:
-        print(f"tardigrade: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, RegionError) and options.region and options.region not in text:
+            text = f"{options.region}: {text}"
+        print(f"tardigrade: {text}", file=sys.stderr)
         return EXIT_CANNOT_START
     return 0
 
@@ -109,17 +114,18 @@ def recover(region: RegionFile, listener: Listener, guests: Guests | None,
     began_ns = time.perf_counter_ns()
     console.protected.add(region.identity())
     intent, cause = read_intent(region), last_words.of_last_life()
+    if guests is not None:
+        guests.take_own()  # before anything is written: a start that fails must cost nothing
     store = Store(space_for(region, heap_limit()), guests or NoHost(), console)
     journal, start = open_journal(region, store, clock_us, lambda: keep_damaged(region, console),
-                                  cause or "")
-    if guests is None and any(one.epoch for one in store.domains.values()):
-        raise RegionError(f"{region.path}: domains were introduced to the server of this region: "
-                          "name the --host that they are on, or take another region")
+                                  cause or "", has_rings=guests is not None)
     server = Server(store, journal, listener, console, guests, last_words)
     server.resume(start, intent, cause)
     took_ms = (time.perf_counter_ns() - began_ns) / 1e6
     for name, value in quotas:
-        store.quotas.put(name, value)
+        if store.items.get(f"boot.{name}") != value:  # else it has been set, and perhaps changed
+            store.items.put(f"boot.{name}", value)
+            store.quotas.put(name, value)
     server.change(store.take_effects())
     tell(console, region, start, took_ms)
     console.reporter = lambda: report(journal)
@@ -145,7 +151,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                         help="whose guests are served: none, linux (a Xen host's dom0), or "
                         "sim:DIR (a simulated Xen directory) (default %(default)s)")
     parser.add_argument("--quota", metavar="NAME=VALUE", action="append", default=[],
-                        help=f"set a quota, 0 for no limit; names: {' '.join(DEFAULTS)}")
+                        help="set a quota, 0 for no limit; one that was set at run time stays, "
+                        f"unless the argument is another than at the last start; names: "
+                        f"{' '.join(DEFAULTS)}")
     parser.add_argument("--watchdog", metavar="S", type=float, default=30,
                         help="seconds of its own running time after which a server that makes no "
                         "progress ends itself (default %(default)g)")

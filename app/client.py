@@ -28,7 +28,7 @@ class Client:
 
     is_durable = False
 
-    __slots__ = ("base", "conn_id", "domid", "error", "held_by", "outbox", "pid", "privileged",
+    __slots__ = ("base", "conn_id", "domid", "error", "outbox", "pid", "privileged",
                  "queued_events", "target", "transactions", "watches")
 
     def __init__(self, conn_id: int, domid: int, privileged: bool, pid: int = 0) -> None:
@@ -38,7 +38,6 @@ class Client:
         self.pid = pid  # of a socket's peer, for the history; 0 if unknown
         self.target = NO_TARGET
         self.error = 0  # of a ring that is ignored: what its error word says
-        self.held_by: Client | None = None  # congested by this one's writes: let it read first
         self.base = paths.home(domid)
         self.outbox: list[bytes] = []
         self.queued_events: set[bytes] = set()  # those in the outbox (K1)
@@ -53,10 +52,6 @@ class Client:
             self.queued_events.add(packet)
         self.outbox.append(packet)
         return True
-
-    def is_congested(self) -> bool:
-        """Whether those who cause more events should wait until some were read."""
-        return False
 
     def take_outbox(self) -> bytes:
         """All packets of the outbox, joined; it is empty afterwards."""

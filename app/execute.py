@@ -3,8 +3,8 @@
 
 K1. The privileged are served first, the others in turn, each a bounded number of requests; all
     together stay within what one record holds.
-K2. A guest waits while it has no credit (fairness.py), or while a privileged reader has not read
-    what the guest's writes have caused; its requests stay in its ring.
+K2. A guest waits while it has no credit (fairness.py), and all guests wait while domain 0 has not
+    read what their writes have caused; their requests stay in their rings.
 K3. A suspect's request is executed alone (quarantine.py).
 Knows nothing of publishing. The order of a turn is in serve.py."""
 
@@ -67,20 +67,24 @@ class Executor:
             conn.is_queued = True
             self._queue_of(conn).append(conn)
 
-    def _hold(self, conn: RingClient) -> bool:
-        """Whether a guest has to wait: for a reader that it congests, or for credit."""
-        if conn.held_by is not None:
-            if isinstance(conn.held_by, RingClient) and conn.held_by.is_congested():
-                return True
-            conn.held_by = None
-        return self._credits.wait_s(conn.domid, time.monotonic()) > 0
+    def _is_own_congested(self) -> bool:
+        """Whether domain 0 must read before guests may cause it more events (K2)."""
+        if self.rings is None:
+            return False
+        own = self.rings.guests.by_domid.get(0)
+        return own is not None and own.is_congested()
+
+    def _hold(self, conn: RingClient, is_congested: bool) -> bool:
+        """Whether a guest has to wait: for domain 0 to read, or for credit."""
+        return is_congested or self._credits.wait_s(conn.domid, time.monotonic()) > 0
 
     def release_held(self) -> float:
         """Queue again those that need not wait any more; how long until the next may be due."""
         now_s, wait_s, held = time.monotonic(), 1.0, self.held
+        is_congested = self._is_own_congested()
         self.held = []
         for conn in held:
-            if self._hold(conn):
+            if self._hold(conn, is_congested):
                 self.held.append(conn)
                 wait_s = min(wait_s, self._credits.wait_s(conn.domid, now_s) or 1.0)
             else:
@@ -148,6 +152,7 @@ class Executor:
         """Serve a queue in turn; returns how many requests, and their bytes in the record."""
         total = total_used = 0
         ledger = self.rings.guests.ledger if self.rings is not None else None
+        is_congested = self._is_own_congested()
         for _ in range(len(queue)):
             if total >= left or total_used >= room or (
                     ledger is not None and total_used + ledger.fresh >= room):
@@ -164,8 +169,8 @@ class Executor:
                 if not conn.is_ready():
                     conn.is_queued = False  # the event of its next read queues it again
                     continue
-                if (conn.held_by is not None or self._credits.spent) and (
-                        not conn.privileged and self._hold(conn)):
+                if (is_congested or self._credits.spent) and (
+                        not conn.privileged and self._hold(conn, is_congested)):
                     self.held.append(conn)
                     continue
                 done, used, has_more = self._execute_ring(conn, most, room - total_used, steps)
@@ -229,7 +234,8 @@ class Executor:
                 if effects:
                     steps.append((conn, request, effects))
                     used += sum(effect.log_bytes() for effect in effects)
-                if done >= most or used >= room or used + conn.owed > conn.owed_max // 4:
+                if done >= most or used >= room or used + conn.owed > conn.owed_max // 4 or (
+                        self._is_own_congested()):
                     conn.took(offset)
                     return done, used, offset < len(data)
                 taken = wire.take(data, offset) if offset < len(data) else None

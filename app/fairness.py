@@ -23,7 +23,7 @@ class Credits:
         """These domains have made a commit fail."""
         for domid in guilty:
             if domid != 0:
-                self.spent[domid] = (self._credit(domid, now_s) - 1.0, now_s)
+                self.spent[domid] = (max(self._credit(domid, now_s) - 1.0, 0.0), now_s)
 
     def wait_s(self, domid: int, now_s: float) -> float:
         """How long the domain is to wait before its next request; 0 almost always."""

@@ -33,6 +33,7 @@ from ring.queue import RingError
 ENTRY_BYTES = 56  # of a ring's entry in a record, beyond what it is told
 OWED_BY_GUEST_MAX = 256 << 10
 OWED_BY_GUEST_LEAST = 16 << 10
+OWED_BY_PRIVILEGED_LEAST = 48 << 10
 _new_stream = tuple.__new__  # half the cost of a NamedTuple's own
 
 
@@ -49,7 +50,7 @@ class Ledger:
         self.fresh = 0  # bytes of events that this turn has made
         self.total_max = total_max
         self.guest_max = max(min(OWED_BY_GUEST_MAX, total_max // 4), OWED_BY_GUEST_LEAST)
-        self.privileged_max = max(record_max // 2, OWED_BY_GUEST_LEAST)
+        self.privileged_max = max(record_max // 8, OWED_BY_PRIVILEGED_LEAST)
         self.members: dict[RingClient, None] = {}  # in order of attaching
         self._overrun = overrun
 
@@ -58,6 +59,7 @@ class Ledger:
         they are not to be queued."""
         if client.owed + size > client.owed_max:
             self._overrun.append(client)
+            self.drop(client)
             return True
         self.fresh += size
         if not client.privileged:
@@ -69,7 +71,7 @@ class Ledger:
     @property
     def is_over(self) -> bool:
         """Whether replies have led beyond the limit."""
-        return self.total > self.total_max and bool(self.debtors)
+        return self.total > self.total_max
 
     def relieve(self) -> None:
         """Let somebody pay who does not read."""
@@ -143,7 +145,7 @@ class RingClient(Client):
 
     def is_congested(self) -> bool:
         """Whether it is owed much."""
-        return self.owed > self.owed_max // 4
+        return self.owed - len(self.input) > self.owed_max // 4
 
     def forgive(self) -> int:
         """All that is owed is dropped, since the connection ends; how many bytes."""
@@ -167,7 +169,8 @@ class RingClient(Client):
         """The first `size` bytes of waiting() were whole requests, and are executed."""
         if size:
             self.consumed += size - len(self.input)
-            self.input = b""
+            if self.input:
+                self._keep_input(b"")
 
     def keep(self, data: bytes) -> bool:
         """`data`, all that waits, is no whole request. Seen a second time, or filling the ring, it
@@ -177,8 +180,16 @@ class RingClient(Client):
             self.seen = end
             return False
         self.consumed = end
-        self.input = data
+        self._keep_input(data)
         return True
+
+    def _keep_input(self, data: bytes) -> None:
+        """A part of a request is live data too: it counts like what is owed."""
+        growth = len(data) - len(self.input)
+        self.input = data
+        self.owed += growth
+        if not self.privileged:
+            self.ledger.total += growth
 
     def has_moved(self) -> bool:
         """Whether the turn has anything to record of this ring."""
@@ -188,7 +199,7 @@ class RingClient(Client):
     def is_ready(self) -> bool:
         """Whether requests may be taken from it: it exists, and is not owed much (R3)."""
         return (self.ring is not None and not self.error and not self.is_ending
-                and self.owed <= self.owed_max // 4)
+                and not self.is_congested())
 
     def drain(self) -> Stream:
         """The turn's entry for the log; the outbox becomes part of what is unsent."""
@@ -198,9 +209,10 @@ class RingClient(Client):
         stream = _new_stream(Stream, (self.conn_id, self.ring.requests.position, self.consumed,
                                       sent, sent + len(self.unsent), data, self.input))
         self.unsent = self.unsent + data if self.unsent else data
+        owed = len(self.unsent) + len(self.input)
         if not self.privileged:
-            self.ledger.total += len(self.unsent) - self.owed
-        self.owed = len(self.unsent)
+            self.ledger.total += owed - self.owed
+        self.owed = owed
         return stream
 
     def take_outbox(self) -> bytes:
@@ -272,6 +284,14 @@ class Guests:
         self.by_port: dict[int, RingClient] = {}
         self.by_domid: dict[int, RingClient] = {}
         self.ledger = Ledger(1 << 20, [])
+        self._own_ring: OwnRing | None = None
+        self._has_own = False
+
+    def take_own(self) -> OwnRing | None:
+        """Domain 0's ring, mapped once; None where there is none. Raises HostError."""
+        if not self._has_own:
+            self._own_ring, self._has_own = self.machine.own_ring(), True
+        return self._own_ring
 
     def limit(self, record_max: int, overrun: list[Client]) -> None:
         """The largest record of the log, and the list for those who are owed too much."""
@@ -389,15 +409,15 @@ def go_on(client: RingClient, found: FoundStream, last_stamp: Stamp) -> bool:
     standing = stand(Logged(found.before, found.after, found.sent, found.end,
                             found.stamp == last_stamp),
                      req_cons, ring.page.load(layout.RSP_PROD))
-    if standing is None:
+    if standing is None or not found.is_whole_from(standing.sent):
         return False
     client.consumed, ring.responses.position = standing
     ring.requests.position = position_of(req_cons, found.before)  # publish() brings it up
     client.input = found.input if standing.consumed == found.after else b""
     if standing.sent < found.end:
         client.unsent = found.owed(standing.sent)
-        client.owed = len(client.unsent)
-        if not client.privileged:
-            client.ledger.total += client.owed
-            client.ledger.note_reading(client)
+    client.owed = len(client.unsent) + len(client.input)
+    if not client.privileged:
+        client.ledger.total += client.owed
+        client.ledger.note_reading(client)
     return True

@@ -33,7 +33,7 @@ from persist.layout import log_size, record_size_max
 from persist.log import Log, format_region
 from persist.record import Kind, Record
 from persist.recover import SEGMENT_SHIFT, Damage, Outcome, Recovery, recover
-from persist.region import Medium
+from persist.region import Medium, RegionError
 from persist.slots import SLOT_PAYLOAD_MAX, TurnSlots, read_slots
 
 NODES_PER_CARRY = 32
@@ -60,10 +60,11 @@ class Start(NamedTuple):
 
 
 def space_for(medium: Medium, heap_bytes: int) -> Space:
-    """The admission limits that go with a region: half the log, and 7/16 of a record for a step.
-    A record also holds a quarter of requests executed before, and a quarter of events for rings."""
+    """The admission limits that go with a region: half the log, and a quarter of a record for one
+    step. A record also holds a quarter of requests executed before, a quarter of events for
+    guests, an eighth of those for domain 0, and a sixteenth for where the rings stand."""
     size = log_size(medium.size)
-    return Space(size // 2, heap_bytes, record_size_max(size) * 7 // 16)
+    return Space(size // 2, heap_bytes, record_size_max(size) // 4)
 
 
 class Journal:
@@ -409,7 +410,8 @@ def seal_message(sequence: int) -> str:
 
 
 def open_journal(medium: Medium, store: Store, clock_us: Callable[[], int],
-                 keep_damaged: Callable[[], None], cause: str = "") -> tuple[Journal, Start]:
+                 keep_damaged: Callable[[], None], cause: str = "",
+                 has_rings: bool = True) -> tuple[Journal, Start]:
     """Recover `store` (which must be empty) from `medium`, or begin a new region.
 
     `cause`: why the last life ended, as far as that is known. `keep_damaged` is called before the
@@ -422,11 +424,16 @@ def open_journal(medium: Medium, store: Store, clock_us: Callable[[], int],
     slots = read_slots(medium)
     for slot in slots:
         replay.apply_slot(slot)
+    if not has_rings and replay.has_introduced():
+        raise RegionError("domains were introduced to the server of this region: name the --host "
+                          "that they are on, or take another region; it was not touched")
     outcome, damages, notes, mended = _judge(found, replay)
     if damages:
         keep_damaged()
     state = found.state if found.state is not None else format_region(medium)
     log = Log(medium, state)
+    if log.free < log.record_size_max // 4:
+        raise RegionError("so many starts have failed one after the other that the log is full")
     if found.notes or outcome is Outcome.CORRUPT:
         for _ in range(2):  # both superblocks are made whole
             log.move_start(state.superblock.start, state.superblock.start_sequence)
@@ -462,7 +469,7 @@ def _judge(found: Recovery, replay: Replay) -> tuple[Outcome, list[Damage], list
     elif problem is not None:
         notes.append(problem)
     elif found.damages:
-        notes.append("the state digest agrees: the damaged bytes held nothing that is missed")
+        notes.append("the state digest agrees with the last one recorded")
     mended = mend(replay)
     if mended:
         notes.append(f"{len(mended)} lost parents of known nodes were made anew, the first is "

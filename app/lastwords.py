@@ -9,14 +9,16 @@ In the unikernel the kernel does this, in the region's crash slot. Knows nothing
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
+import time
 import traceback
 
 RECOVERING = b"recovering\n"
 CAUSE_MAX = 1500  # characters that are kept of a cause
-TURNS_PER_ARMING = 64
+ARMINGS = 16  # of the watchdog in its time, at most: a system call for each
 
 
 class LastWords:
@@ -25,7 +27,8 @@ class LastWords:
     def __init__(self, path: str, watchdog_s: float) -> None:
         self._path = path
         self._watchdog_s = watchdog_s
-        self._turns = 0
+        self._armed_s = 0.0
+        self._is_serving = False
         self.fd = -1
         try:
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -44,6 +47,7 @@ class LastWords:
 
     def begin_serving(self) -> None:
         """From now on a death is a request's fault, or nobody's."""
+        self._is_serving = True
         if self.fd >= 0:
             self._write(b"")
             faulthandler.enable(self.fd, all_threads=False)
@@ -52,13 +56,14 @@ class LastWords:
 
     def alive(self) -> None:
         """A turn was completed: the watchdog, which counts our own running time, starts anew."""
-        if self._turns % TURNS_PER_ARMING == 0:
+        now_s = time.monotonic()
+        if now_s - self._armed_s > self._watchdog_s / ARMINGS:
+            self._armed_s = now_s
             signal.setitimer(signal.ITIMER_PROF, self._watchdog_s)
-        self._turns += 1
 
     def say(self, error: BaseException) -> None:
-        """The last words of a life that ends by an exception."""
-        if self.fd >= 0:
+        """The last words of a life that ends by an exception. Before serving begins: none (Y2)."""
+        if self.fd >= 0 and self._is_serving:
             self._write("".join(traceback.format_exception(error)).encode("utf-8", "replace"))
 
     def close(self) -> None:
@@ -72,6 +77,7 @@ class LastWords:
             self.fd = -1
 
     def _write(self, data: bytes) -> None:
-        os.ftruncate(self.fd, 0)
-        os.lseek(self.fd, 0, os.SEEK_SET)
-        os.write(self.fd, data)
+        with contextlib.suppress(OSError):  # no space left: then it says nothing, or less
+            os.ftruncate(self.fd, 0)
+            os.lseek(self.fd, 0, os.SEEK_SET)
+            os.write(self.fd, data)

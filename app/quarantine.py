@@ -35,6 +35,7 @@ SHOWN = 64  # bytes of a poison request that are kept
 
 _RING = struct.Struct("<BQQ")  # 1, epoch, position
 _SOCKET = struct.Struct("<BH")  # 0, size; the bytes follow
+_HASH = struct.Struct("<B8s")  # 2, what a socket's request is known by
 RING_ENTRY_SIZE = _RING.size
 
 
@@ -52,34 +53,41 @@ def ring_entry(epoch: int, position: int) -> bytes:
 
 
 def socket_entry(data: bytes, room: int) -> bytes:
-    """A socket's bytes, as many as fit."""
+    """A socket's bytes, as many as fit; of a first request that does not, what it is known by."""
     size = min(len(data), room - _SOCKET.size)
+    first = _requests(data, 1) if size < len(data) else []
+    if first and wire.HEADER_SIZE + len(first[0].payload) > size:
+        return _HASH.pack(2, bytes.fromhex(content(first[0]))) if room >= _HASH.size else b""
     return _SOCKET.pack(0, size) + data[:size] if size > 0 else b""
 
 
-def parse_entries(payload: bytes) -> tuple[list[tuple[int, int]], list[Request]]:
-    """(epoch, position) of rings, and the whole requests of sockets, that an intent names."""
+def parse_entries(payload: bytes) -> tuple[list[tuple[int, int]], list[str]]:
+    """(epoch, position) of rings, and what whole requests of sockets are known by, that an intent
+    names."""
     rings: list[tuple[int, int]] = []
-    requests: list[Request] = []
+    names: list[str] = []
     offset = 0
     while offset < len(payload):
         if payload[offset] == 1:
             _, epoch, position = _RING.unpack_from(payload, offset)
             rings.append((epoch, position))
             offset += _RING.size
+        elif payload[offset] == 2:
+            names.append(_HASH.unpack_from(payload, offset)[1].hex())
+            offset += _HASH.size
         else:
             _, size = _SOCKET.unpack_from(payload, offset)
             offset += _SOCKET.size
-            requests += _requests(payload[offset:offset + size])
+            names += map(content, _requests(payload[offset:offset + size], SUSPECTS_MAX))
             offset += size
-    return rings, requests
+    return rings, names
 
 
-def _requests(data: bytes) -> list[Request]:
+def _requests(data: bytes, most: int) -> list[Request]:
     found: list[Request] = []
     offset = 0
     try:
-        while (taken := wire.take(data, offset)) is not None:
+        while len(found) < most and (taken := wire.take(data, offset)) is not None:
             request, offset = taken
             found.append(request)
     except FrameError:
@@ -121,7 +129,7 @@ class Quarantine:
     def suspect(self, payload: bytes, standing: dict[int, tuple[int, int]], weight: int) -> None:
         """Give points to what an intent named and was not passed. `standing`: per epoch, requests
         consumed up to, and waiting up to."""
-        rings, requests = parse_entries(payload)
+        rings, names = parse_entries(payload)
         for epoch in [epoch for epoch in self._rings if epoch not in standing]:
             self.forget(epoch)
         for epoch, position in rings[:SUSPECTS_MAX]:
@@ -132,8 +140,7 @@ class Quarantine:
             points = before.points if (before is not None
                                        and before.position <= position < before.end) else 0
             self._keep(epoch, RingSuspect(position, end, points + weight))
-        for request in requests[:SUSPECTS_MAX]:
-            name = content(request)
+        for name in names[:SUSPECTS_MAX]:
             self._sockets[name] = self._sockets.get(name, 0) + weight
             self._items.note(f"suspect.socket.{name}", self._sockets[name])
 

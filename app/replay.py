@@ -11,6 +11,7 @@ Knows nothing of positions and damage (persist/recover.py)."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from app import codec
@@ -105,7 +106,8 @@ class FoundStream:
         self.before = self.after = self.sent = self.end = 0
         self.input = b""
         self.position = -1  # of the log record that holds the newest entry, -1: none does
-        self.chunks: list[tuple[int, int, bytes]] = []  # record's position (-1: slot), start, bytes
+        # The record's position (-1: a slot), start, bytes.
+        self.chunks: deque[tuple[int, int, bytes]] = deque()
 
     def apply(self, one: Stream, stamp: Stamp) -> None:
         """Take in an entry; an older one than the newest changes nothing."""
@@ -114,13 +116,26 @@ class FoundStream:
         position = stamp[0] if stamp[1] == IN_LOG else -1
         self.stamp, self.before, self.after, self.sent = stamp, one.before, one.after, one.sent
         self.input, self.position = one.input, position
-        # An entry may say again what was owed (a carried one): from there on it replaces.
-        self.chunks = [(place, start, kept) for place, start, data in self.chunks
-                       if (kept := data[:max(one.start - start, 0)])
-                       and start + len(kept) > one.sent]
+        chunks = self.chunks
+        while chunks and chunks[-1][1] + len(chunks[-1][2]) > one.start:
+            # An entry may say again what was owed (a carried one): from there on it replaces.
+            place, start, data = chunks.pop()
+            if start < one.start:
+                chunks.append((place, start, data[:one.start - start]))
+        while chunks and chunks[0][1] + len(chunks[0][2]) <= one.sent:
+            chunks.popleft()
         if one.data:
             self.chunks.append((position, one.start, one.data))
         self.end = one.start + len(one.data)
+
+    def is_whole_from(self, sent: int) -> bool:
+        """Whether all bytes from `sent` on are there: damage may have taken some."""
+        position = self.end
+        for _, start, chunk in reversed(self.chunks):
+            if start + len(chunk) != position:
+                return False
+            position = start
+        return sent >= position
 
     def owed(self, sent: int) -> bytes:
         """All bytes from `sent` on."""
@@ -194,6 +209,11 @@ class Replay:
             found.apply(Stream(*fields), stamp)
         if streams:
             self.last_stamp = max(self.last_stamp, stamp)
+
+    def has_introduced(self) -> bool:
+        """Whether any domain has a connection."""
+        return any(key.startswith("domain.") and isinstance(value, tuple) and value[1] != 0
+                   for key, value in self.items.items())
 
     def compute_digest(self) -> int:
         """The digest of the collected state, to be compared with `digest`."""

@@ -273,7 +273,7 @@ class Rings:
         """Domain 0's connection: the one of the last life, or a new one on its ring."""
         store, guests = self._store, self.guests
         try:
-            own = guests.machine.own_ring()
+            own = guests.take_own()
             if own is None:
                 return None
             one = store.domains.get(0)

@@ -187,9 +187,9 @@ class Sealer:
             budget -= 1 + self._hash(deepest)
 
     def root_oid(self) -> bytes:
-        """The oid of the whole state (J3)."""
+        """The oid of the whole state (J3); zeros where damage has left no root."""
         assert self.is_clean, "something is dirty"
-        return self.oids[ROOT]
+        return self.oids.get(ROOT, bytes(oid.OID_SIZE))
 
     def _pop_deepest(self) -> Path | None:
         dirty = self._dirty

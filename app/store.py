@@ -107,6 +107,10 @@ class Store:
             client.watches[path, token] = watch
             self.watches.add(watch)
         for (epoch, tx_id), entries in sorted(transactions.items()):
+            if sorted(entries) != list(range(-1, len(entries) - 1)):  # damage has taken some of it
+                orphans += [f"tx.{epoch}.{tx_id}" + (f".{number}" if number >= 0 else "")
+                            for number in entries]
+                continue
             self.isolation.restore(clients[epoch], tx_id, entries)
         return orphans
 
@@ -154,7 +158,7 @@ class Store:
             return []
         while self.overrun:  # of the rings: see guests.Ledger
             client = self.overrun.pop()
-            if self.rings.get(client.domid) is client:
+            if self.rings.get(client.domid) is client and not client.error:
                 self.services.warn(f"domain {client.domid} reads too slowly: it is ignored")
                 domain.mute(self, client.domid, ERROR_COMM)
         return self.take_effects()
@@ -298,10 +302,6 @@ class Store:
         client = watch.client
         if packet is not None and client.queue_event(packet, is_special):
             self.heard[client] = None
-            author = self._author
-            if client.privileged and author is not None and not author.privileged and (
-                    client.is_congested()):
-                author.held_by = client
 
     def _fire_effects(self) -> None:
         """Tell watches of what the step has done, and of the domains that are gone by it."""

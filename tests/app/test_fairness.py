@@ -55,7 +55,7 @@ def test_credit_is_what_was_there_less_what_was_spent(seed: int) -> None:
         domid = chance.choice([1, 2])
         if chance.random() < 0.6:
             book.charge({domid}, now)
-            plain[domid] -= 1
+            plain[domid] = max(plain[domid] - 1, 0.0)
         right = (1.0 - plain[domid]) * REFILL_S if plain[domid] < 1.0 else 0.0
         assert book.wait_s(domid, now) == pytest.approx(right, abs=1e-9)
 

@@ -109,11 +109,11 @@ def test_idle_keys_are_carried() -> None:
 def test_large_steps_do_not_outrun_the_cleaner() -> None:
     """Transactions as large as they may be, one after the other."""
     life = Life(ArrayMedium(SIZE))
-    for round_ in range(40):
+    for round_ in range(70):
         (packet,) = life.turn((wire.XS_TRANSACTION_START, 0, b"\0"))
         tx_id = int(packet[wire.HEADER_SIZE:].rstrip(b"\0"))
         packets = life.turn(*[(wire.XS_WRITE, tx_id, b"/t/%d\0" % number + b"%d" % round_ * 1000)
-                              for number in range(20)], (wire.XS_TRANSACTION_END, tx_id, b"T\0"))
+                              for number in range(12)], (wire.XS_TRANSACTION_END, tx_id, b"T\0"))
         assert packets[-1].endswith(b"OK\0"), packets[-1]
         life.tidy()
     assert life.journal.log.tail > life.journal.log.size, "the log has not wrapped"

@@ -242,7 +242,7 @@ class Lives:
     def _client_problem(self, client: RingClient) -> str | None:
         if client.outbox:
             return f"{len(client.outbox)} packets in its outbox between two turns"
-        if client.owed != len(client.unsent):
+        if client.owed != len(client.unsent) + len(client.input):
             return f"owed {client.owed} bytes, {len(client.unsent)} unsent"
         ring = client.ring
         assert self.server is not None and self.server.rings is not None

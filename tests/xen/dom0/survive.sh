@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+# The server is killed KILLS times, at any moment, while three work on it: a guest; a program of
+# dom0 on the kernel's ring; and xl, which makes and destroys a second guest. The first two must
+# not notice. xl on the kernel's ring must not either; on the socket it may fail, and is run again.
+
+STOP=/tmp/stop
+
+# random_ms LEAST MOST
+random_ms() { echo $(($1 + $(od -A n -N 2 -t u2 /dev/urandom) % ($2 - $1))); }
+
+# run_xl LOG ARGUMENTS...: over the ring or the socket, as $route says.
+run_xl() {
+    xl_log=$1
+    shift
+    case $route in
+    ring) XENSTORED_PATH=$DEVICE timeout 100 xl "$@" >>"$xl_log" 2>&1 ;;
+    socket) timeout 100 xl "$@" >>"$xl_log" 2>&1 ;;
+    esac
+}
+
+# Whoever is there but dom0 and the first guest: a creation that failed may leave a domain without
+# a name.
+strangers() {
+    XENSTORED_PATH=$DEVICE timeout 50 xl list | awk '$2 ~ /^[0-9]+$/ && $2 > 1 { print $2 }'
+}
+
+# The second guest, made and destroyed until STOP is there: over the ring, then over the socket.
+churn() {
+    ring_made=0 ring_failed=0 ring_late=0 socket_made=0 socket_failed=0 socket_late=0
+    until [ -e $STOP ]; do
+        for route in ring socket; do
+            echo "CREATE over the $route" >/tmp/create.log
+            if run_xl /tmp/create.log create -e /tmp/second.cfg; then
+                result=made
+            elif grep -q 'timed out' /tmp/create.log; then
+                result=late
+            else
+                result=failed
+            fi
+            eval "${route}_$result=\$((${route}_$result + 1))"
+            [ $route$result != ringfailed ] || cat /tmp/create.log >>/tmp/failed.log
+            run_xl /tmp/churn.log destroy second
+            route=ring
+            for stranger in $(strangers) $(strangers); do
+                run_xl /tmp/churn.log destroy "$stranger"
+            done
+            echo "$ring_made $ring_failed $ring_late $socket_made $socket_failed $socket_late" \
+                >/tmp/churned
+        done
+    done
+}
+
+# Kill the server, start it again; the outage in ms, in $outage_ms.
+kill_server() {
+    kill -9 "$server_pid"
+    died_ms=$(uptime_ms)
+    wait "$server_pid" 2>/dev/null
+    launch_server
+    wait_until 60 is_serving || return
+    outage_ms=$(($(uptime_ms) - died_ms))
+}
+
+kill_often() {
+    killed=0 worst_ms=0 sum_ms=0
+    while [ $killed -lt "$KILLS" ]; do
+        usleep "$(random_ms 50 800)000"
+        kill_server || return
+        killed=$((killed + 1))
+        sum_ms=$((sum_ms + outage_ms))
+        [ $outage_ms -le $worst_ms ] || worst_ms=$outage_ms
+    done
+}
+
+traffic_line() { grep 'GUEST TRAFFIC' "$1" | tail -n 1; }
+
+start_server
+start_services
+check_tools
+write_config guest 128
+write_config second 96
+XENSTORED_PATH=$DEVICE check xl-create xl create /tmp/guest.cfg
+check_guest_up guest
+check_traffic traffic-before guest 100 90
+/lab/traffic in-dom0 >/tmp/dom0-traffic 2>&1 &
+traffic_pid=$!
+churn &
+churn_pid=$!
+
+kill_often
+check_that kills "$killed of $KILLS; outages: mean $((sum_ms / (killed + !killed))) ms, worst \
+$worst_ms ms" [ "$killed" = "$KILLS" ]
+touch $STOP
+wait $churn_pid
+# shellcheck disable=SC2046
+set -- $(cat /tmp/churned)
+check_that xl-over-ring "made $1, failed $2, out of libxl's time $3" [ "$2" = 0 -a "$1" -gt 0 ]
+check_that xl-over-socket "made $4, failed $5, out of libxl's time $6; it may fail" [ -n "$6" ]
+[ ! -e /tmp/failed.log ] || tail -n 60 /tmp/failed.log
+
+check_traffic traffic-after guest 100 90
+check_that traffic-in-dom0 "$(traffic_line /tmp/dom0-traffic)" \
+    sh -c 'grep -q "GUEST TRAFFIC" /tmp/dom0-traffic && ! grep "GUEST BAD" /tmp/dom0-traffic'
+console_of guest | grep 'GUEST TRAFFIC' | tail -n 3
+kill $traffic_pid
+check two-domains sh -c '[ "$(xl list | tail -n +2 | wc -l)" = 2 ]'
+check server-log sh -c "! grep -E 'Traceback|DAMAGED|is ignored|are dropped|Error' $SERVER_LOG"
+check socket-lists sh -c "xenstore-ls -f / | grep -v /data/t >/tmp/by-socket"
+check ring-lists sh -c "XENSTORED_PATH=$DEVICE xenstore-ls -f / | grep -v /data/t >/tmp/by-ring"
+check same-lists diff /tmp/by-socket /tmp/by-ring
+XENSTORED_PATH=$DEVICE check xl-destroy xl destroy guest
+check_all_gone
+tail -n 15 $SERVER_LOG
