@@ -47,6 +47,7 @@ def table_rows(text: str) -> list[list[str]]:
     return [row for row in cells if row[0] != "workload"]
 
 
+@pytest.mark.slow
 def test_every_server_gets_figures_and_ratios(tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
     done = run_suite("--plan", "same", "--plan", "watch", "--plan", "ring", "--short",
@@ -127,6 +128,7 @@ def server_with_rings(kind: str, directory: Path) -> Iterator[tuple[Path, Path]]
             yield running / "socket", running / "sim"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["-L"]], ids=["eager", "lazy"])
 @pytest.mark.parametrize("kind", ["ours", *oracle.KINDS])
 def test_guests_on_rings(kind: str, options: list[str], tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_one_operation() -> None:
     assert total.images > 700 and total.second_images > 1500
 
 
+@pytest.mark.slow
 def test_a_share_of_two_and_three_operations() -> None:
     """For every run."""
     run("two operations, a share", ((letters, ALL, NONE) for letters in [*ALWAYS, *drawn(2, 40)]))

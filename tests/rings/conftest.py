@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from tests.rings.house import KINDS, House, house
+
+HERE = Path(__file__).parent
 
 TIME_LIMIT_S = 60
 
@@ -39,3 +42,10 @@ def ours() -> Iterator[House]:
     """Ours alone."""
     with house("tardigrade") as it:
         yield it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of this room only the ring's own rules are part of make test-quick."""
+    for item in items:
+        if item.path.parent == HERE and item.path.name != "test_semantics.py":
+            item.add_marker(pytest.mark.slow)

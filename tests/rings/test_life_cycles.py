@@ -327,6 +327,7 @@ def sequence(chance: random.Random) -> Iterator[tuple[object, ...]]:
             yield "perms", talker, path, f"n{talker}", f"{chance.choice('rbn')}{domid}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sequences(seed: int) -> None:
     seen: Counter[str] = Counter()
