@@ -67,6 +67,10 @@ class Executor:
             conn.is_queued = True
             self._queue_of(conn).append(conn)
 
+    def _fresh(self) -> int:
+        """Bytes of events that this turn has made for rings: they are in its record too."""
+        return self.rings.guests.ledger.fresh if self.rings is not None else 0
+
     def _is_own_congested(self) -> bool:
         """Whether domain 0 must read before guests may cause it more events (K2)."""
         if self.rings is None:
@@ -97,13 +101,13 @@ class Executor:
         room = self._room
         steps: list[Step] = []
         clients: list[Connection] = []
+        if self.rings is not None:
+            self.rings.guests.ledger.fresh = 0
         if self.rings is not None and self.rings.has_work:
             steps = self.rings.own_steps(room, self._intents)
             room -= sum(effect.log_bytes() for _, _, effects in steps for effect in effects)
         if not self._queue and not self._guest_queue:
             return steps, clients
-        if self.rings is not None:
-            self.rings.guests.ledger.fresh = 0
         if self._intents.quarantine.is_careful:
             self._execute_carefully(room, steps, clients)
         else:
@@ -151,11 +155,9 @@ class Executor:
                        steps: list[Step], clients: list[Connection]) -> tuple[int, int]:
         """Serve a queue in turn; returns how many requests, and their bytes in the record."""
         total = total_used = 0
-        ledger = self.rings.guests.ledger if self.rings is not None else None
         is_congested = self._is_own_congested()
         for _ in range(len(queue)):
-            if total >= left or total_used >= room or (
-                    ledger is not None and total_used + ledger.fresh >= room):
+            if total >= left or total_used + self._fresh() >= room:
                 break
             conn = queue.popleft()
             most = min(left - total, REQUESTS_PER_CONNECTION)
@@ -199,7 +201,7 @@ class Executor:
                     steps.append((conn, request, effects))
                     used += (effects[0].log_bytes() if len(effects) == 1
                              else sum(effect.log_bytes() for effect in effects))
-                if done >= most or used >= room:
+                if done >= most or used + self._fresh() >= room:
                     break
                 taken = wire.take(data, offset)
             else:
@@ -234,8 +236,8 @@ class Executor:
                 if effects:
                     steps.append((conn, request, effects))
                     used += sum(effect.log_bytes() for effect in effects)
-                if done >= most or used >= room or used + conn.owed > conn.owed_max // 4 or (
-                        self._is_own_congested()):
+                if done >= most or used + self._fresh() >= room or self._is_own_congested() or (
+                        used + conn.owed > conn.owed_max // 4):
                     conn.took(offset)
                     return done, used, offset < len(data)
                 taken = wire.take(data, offset) if offset < len(data) else None

@@ -30,7 +30,7 @@ from ring.index import position_of
 from ring.layout import RING_SIZE
 from ring.queue import RingError
 
-ENTRY_BYTES = 56  # of a ring's entry in a record, beyond what it is told
+HEARER_BYTES = 56  # of a ring's entry in a turn's record, beyond what it is told
 OWED_BY_GUEST_MAX = 256 << 10
 OWED_BY_GUEST_LEAST = 16 << 10
 OWED_BY_PRIVILEGED_LEAST = 48 << 10
@@ -43,7 +43,7 @@ class Ledger:
 
     def __init__(self, record_max: int, overrun: list[Client]) -> None:
         total_max = record_max // 4
-        self.rings_max = record_max // 16 // ENTRY_BYTES
+        self.rings_max = record_max // 16 // HEARER_BYTES
         self.debtors: dict[RingClient, None] = {}  # owed bytes that do not fit their ring; the one
         # that has not read for the longest time comes first
         self.total = 0
