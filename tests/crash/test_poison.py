@@ -139,9 +139,10 @@ def test_a_connection_that_goes_on_is_muted(server: OurServer, sim: SimXen) -> N
     assert neighbour.read("name") == b"guest 6"
 
 
-@pytest.mark.parametrize("kind", ["raise", "segv"])
+@pytest.mark.parametrize("kind", ["raise", "segv", "raise" + "0" * 4000])
 def test_a_poison_request_on_a_socket(server: OurServer, kind: str) -> None:
-    """The client comes back with the same request; others with theirs in between."""
+    """The client comes back with the same request, also with one longer than what an intent holds;
+    others with theirs in between."""
     for _ in range(2):
         with SocketConnection(server.socket_path) as client:
             client.send(MessageType.READ, strings(f"/poison/{kind}"))
