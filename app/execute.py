@@ -78,17 +78,18 @@ class Executor:
         own = self.rings.guests.by_domid.get(0)
         return own is not None and own.is_congested()
 
-    def _hold(self, conn: RingClient, is_congested: bool) -> bool:
+    def _hold(self, conn: RingClient) -> bool:
         """Whether a guest has to wait: for domain 0 to read, or for credit."""
-        return is_congested or self._credits.wait_s(conn.domid, time.monotonic()) > 0
+        return self._is_own_congested() or (
+            bool(self._credits.spent)
+            and self._credits.wait_s(conn.domid, time.monotonic()) > 0)
 
     def release_held(self) -> float:
         """Queue again those that need not wait any more; how long until the next may be due."""
         now_s, wait_s, held = time.monotonic(), 1.0, self.held
-        is_congested = self._is_own_congested()
         self.held = []
         for conn in held:
-            if self._hold(conn, is_congested):
+            if self._hold(conn):
                 self.held.append(conn)
                 wait_s = min(wait_s, self._credits.wait_s(conn.domid, now_s) or 1.0)
             else:
@@ -155,7 +156,6 @@ class Executor:
                        steps: list[Step], clients: list[Connection]) -> tuple[int, int]:
         """Serve a queue in turn; returns how many requests, and their bytes in the record."""
         total = total_used = 0
-        is_congested = self._is_own_congested()
         for _ in range(len(queue)):
             if total >= left or total_used + self._fresh() >= room:
                 break
@@ -171,8 +171,7 @@ class Executor:
                 if not conn.is_ready():
                     conn.is_queued = False  # the event of its next read queues it again
                     continue
-                if (is_congested or self._credits.spent) and (
-                        not conn.privileged and self._hold(conn, is_congested)):
+                if not conn.privileged and self._hold(conn):
                     self.held.append(conn)
                     continue
                 done, used, has_more = self._execute_ring(conn, most, room - total_used, steps)
