@@ -3,8 +3,8 @@
 
 D1. An id is never given out again, in no life: ids are set aside in blocks, durably, first.
 D2. What a durable client's transaction was told is an item before the answer is sent.
-D3. A privileged commit that fails names who is to blame: whose writes changed what it had used
-    (XSA-206). Each write is blamed once. A guest's failure blames nobody: it could be made to fail.
+D3. A commit that fails names who is to blame: whose writes changed the one answer that would be
+    another now (XSA-206). Each write is blamed once: nobody is made to pay for more than it did.
 The conflict rule is in transaction.py. Part of the store: changes its tree and items."""
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from app import path as paths
 from app import wire
 from app.args import Op
+from app.effects import Cut, Effect, SetItem
 from app.errors import Eagain, Ebusy, Einval, Enoent, Enomem, Enospc, XsError
 from app.items import item_bytes
 from app.ops import OPS
 from app.path import Path
-from app.transaction import TOLD_MAX, Overlay, Transaction, digest_answer
+from app.transaction import TOLD_MAX, Overlay, Told, Transaction, digest_answer
 from app.wire import Request
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Isolation:
         self._store = store
         self._next_tx_id = 0
         self._open_count = 0
-        self._writers: dict[Path, int] = {}  # who changed what while transactions were open
+        # Who changed what while transactions were open: nodes, and lists of children.
+        self._writers: dict[bytes, int] = {}
 
     def resume(self) -> None:
         """Go on after items were restored."""
@@ -160,36 +162,39 @@ class Isolation:
                 return Enospc
             heard = overlay.apply()
         except XsError as error:
-            if isinstance(error, Eagain) and client.privileged:
-                self._blame(client, tx)
             return type(error)
-        self.note_writers(client, overlay.nodes)
         for path, exact, before, after in heard:
             self._store.fire(path, exact, before, after)
         return wire.OK
 
-    def _blame(self, client: Client, tx: Transaction) -> None:
-        """A commit has failed: note which other domains changed what the transaction has used."""
-        guilty = set()
-        for path in tx.overlay.touched:
-            one = path
-            while True:
-                if one in self._writers:
-                    guilty.add(self._writers.pop(one))
-                if one == paths.ROOT:
-                    break
-                one = paths.parent(one)
+    def _blame(self, client: Client, told: Told) -> None:
+        """A request would be answered otherwise now: note which other domains changed its node, the
+        list of its children, or what is above it."""
+        text = told.payload.partition(b"\0")[0]
+        if text.startswith(b"@"):
+            return  # a special node: no guest's write changes it
+        path = paths.parse(text, client.base)
+        keys = [_listing_key(path), path]
+        while path != paths.ROOT:
+            path = paths.parent(path)
+            keys.append(path)
+        guilty = {self._writers.pop(key) for key in keys if key in self._writers}
         guilty.discard(client.domid)
         if guilty:
             self.conflicts.append(guilty)
 
-    def note_writers(self, client: Client, changed: Iterable[Path]) -> None:
+    def note_writers(self, client: Client, effects: Iterable[Effect]) -> None:
         """A guest has changed something: remember it while it may make somebody's commit fail."""
         if client.privileged or not self._open_count:
             return
         if len(self._writers) >= WRITERS_MAX:
             self._writers.clear()  # who is blamed matters little; that memory is bounded does
-        self._writers.update(dict.fromkeys(changed, client.domid))
+        for effect in effects:
+            if isinstance(effect, SetItem):
+                continue
+            self._writers[effect.path] = client.domid
+            if isinstance(effect, Cut) or effect.before is None:
+                self._writers[_listing_key(paths.parent(effect.path))] = client.domid
 
     def _run_again(self, client: Client, tx: Transaction) -> Overlay:
         """The conflict rule: run the transaction's requests now; any other answer is EAGAIN.
@@ -200,8 +205,15 @@ class Isolation:
             answer, seen = _run(self._store, client, OPS[told.type], overlay, told.type,
                                 told.payload)
             if seen != told.answer:
-                raise answer if answer in (Enospc, Enomem) else Eagain
+                if answer in (Enospc, Enomem):
+                    raise answer
+                self._blame(client, told)
+                raise Eagain
         return overlay
+
+
+def _listing_key(path: Path) -> bytes:
+    return path + b"/"
 
 
 def _run(store: Store, client: Client, op: Op, overlay: Overlay, type_: int,

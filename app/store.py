@@ -310,8 +310,7 @@ class Store:
                 self._fire_effect(effect)
             domain.fire_domains(self)
         if self._author is not None and not self._author.privileged:
-            self.isolation.note_writers(self._author, [effect.path for effect in self.effects
-                                              if isinstance(effect, (Put, Cut))])
+            self.isolation.note_writers(self._author, self.effects)
         self.gone.clear()
         self.came.clear()
 

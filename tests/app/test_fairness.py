@@ -103,6 +103,28 @@ def test_the_writer_of_what_was_read_is_guilty(request_: str,
     assert conflicts(world) == (guilty or []) and (answer == "EAGAIN") is bool(guilty)
 
 
+@pytest.mark.parametrize("read, request_, guilty", [
+    ("READ /s/a", "WRITE /s/c 1", []), ("DIRECTORY /s", "WRITE /s/c 1", [{1}]),
+    ("DIRECTORY /s", "RM /s/b", [{1}]), ("READ /s/new", "WRITE /s/new 1", [{1}]),
+    ("DIRECTORY /s", "WRITE /s/b 1", [])])
+def test_only_who_changed_the_answer_is_guilty_and_once(read: str, request_: str,
+                                                        guilty: list[set[int]]) -> None:
+    """A guest whose commits fail by its own doing makes nobody pay, whatever was written nearby."""
+    world = shared()
+    world.start("g2", "keeps")  # so nothing is forgotten
+    world.start("g3")
+    world.ask("g3", read, "t")
+    world.ask("g1", request_)
+    assert world.ask("g3", "END T", "t") == ("EAGAIN" if guilty else "OK")
+    assert conflicts(world) == guilty
+    for number in range(3):
+        world.start("g3")
+        world.ask("g3", read, "t")
+        world.ask("g3", "READ /s/a", "t")
+        world.ask("g3", f"WRITE /s/a {number}")
+        assert world.ask("g3", "END T", "t") == "EAGAIN" and conflicts(world) == []
+
+
 def test_nobody_is_to_blame_for_own_writes_nor_for_those_of_domain_0() -> None:
     world = shared()
     world.start("g1")
