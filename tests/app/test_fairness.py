@@ -125,6 +125,21 @@ def test_only_who_changed_the_answer_is_guilty_and_once(read: str, request_: str
         assert world.ask("g3", "END T", "t") == "EAGAIN" and conflicts(world) == []
 
 
+def test_one_write_is_paid_for_once() -> None:
+    """Guest 1 has written above what guest 3 reads, and guest 3 fails by its own doing."""
+    world = shared()
+    world.start("g2", "keeps")
+    world.ask("g1", "WRITE /s 1")
+    found = []
+    for number in range(3):
+        world.start("g3")
+        world.ask("g3", "READ /s/a", "t")
+        world.ask("g3", f"WRITE /s/a {number}")
+        assert world.ask("g3", "END T", "t") == "EAGAIN"
+        found += conflicts(world)
+    assert found == [{1}]
+
+
 def test_nobody_is_to_blame_for_own_writes_nor_for_those_of_domain_0() -> None:
     world = shared()
     world.start("g1")
