@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypothesis for all tests. Profile "ci", the default, draws the same examples every time, so that
-a failure is replayed by running the test again. HYPOTHESIS_PROFILE=explore draws others each time,
-and more of them; a failure then prints what reproduces it."""
+"""For all tests: a time limit for those that ask for it, and Hypothesis.
+
+Hypothesis's profile "ci", the default, draws the same examples every time, so that a failure is
+replayed by running the test again. HYPOTHESIS_PROFILE=explore draws others each time, and more of
+them; a failure then prints what reproduces it."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from typing import NoReturn
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+TIME_LIMIT_S = 60
 
 COMMON = settings(deadline=None, database=None, print_blob=True,
                   suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large,
@@ -15,3 +23,16 @@ COMMON = settings(deadline=None, database=None, print_blob=True,
 settings.register_profile("ci", COMMON, derandomize=True)
 settings.register_profile("explore", COMMON, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """The test ends within TIME_LIMIT_S, whatever a server does."""
+    def expire(number: int, frame: object) -> NoReturn:
+        raise TimeoutError(f"the test has not ended within {TIME_LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(TIME_LIMIT_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

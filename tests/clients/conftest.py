@@ -3,28 +3,17 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
-from typing import NoReturn
 
 import pytest
 
 from tests.clients.subjects import Ours, OursReborn, Subject, running
 
-TIME_LIMIT_S = 30
-
 
 @pytest.fixture(autouse=True)
-def time_limit() -> Iterator[None]:
-    """Every test ends within TIME_LIMIT_S, whatever the server does."""
-    def expire(number: int, frame: object) -> NoReturn:
-        raise TimeoutError(f"the test has not ended within {TIME_LIMIT_S} s")
+def limited(time_limit: None) -> None:
+    """Every test here has a time limit."""
 
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(TIME_LIMIT_S)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(params=[Subject.name, Ours.name])

@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 XEN_VERSION = "4.17"
@@ -100,28 +100,34 @@ def install() -> None:
     shutil.rmtree(root, ignore_errors=True)
     shutil.rmtree(downloads, ignore_errors=True)  # an older version must not be extracted as well
     downloads.mkdir()
-    download(downloads)
+    download(downloads, lambda: PACKAGES)
     for package in sorted(downloads.glob("*.deb")):
         run_checked(["dpkg", "-x", str(package), str(root)])
     check_libraries()
     (root / "complete").touch()
 
 
-def download(directory: Path) -> None:
-    """apt-get download into `directory`; root fetches missing or outdated lists, once."""
-    command = ["apt-get", "download", *PACKAGES]
-    done = run(command, cwd=directory)
-    if done.returncode and LISTS_NEEDED.search(done.stdout):
-        update = ["apt-get", "update"]
+def download(directory: Path, packages: Callable[[], Sequence[str]]) -> None:
+    """apt-get download what packages() names into `directory`; root fetches missing or outdated
+    lists, once. packages() raises LookupError in apt-get's words if it needs them itself."""
+    said = _try_download(directory, packages)
+    if said and LISTS_NEEDED.search(said):
         if os.geteuid():
-            raise OracleError("apt-get's package lists are missing or old; run: sudo "
-                              + " ".join(update))
-        updated = run(update)
-        if updated.returncode:
-            raise OracleError(f"{' '.join(update)} failed: {complaint(updated.stdout)}")
-        done = run(command, cwd=directory)
-    if done.returncode:
-        raise OracleError(f"apt-get download failed: {complaint(done.stdout)}")
+            raise OracleError("apt-get's package lists are missing or old; "
+                              "run: sudo apt-get update")
+        run_checked(["apt-get", "update"])
+        said = _try_download(directory, packages)
+    if said:
+        raise OracleError(f"apt-get download failed: {complaint(said)}")
+
+
+def _try_download(directory: Path, packages: Callable[[], Sequence[str]]) -> str:
+    """What apt-get said if it failed; nothing if it did not."""
+    try:
+        done = run(["apt-get", "download", *packages()], cwd=directory)
+    except LookupError as error:
+        return str(error)
+    return (done.stdout or "it said nothing") if done.returncode else ""
 
 
 def complaint(output: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.oracle.guest import RingConnection
 from tests.oracle.xsclient import HEADER, MessageType, strings
-from tests.regress.conftest import House
+from tests.rings.house import House
 
 WRITES, TOKEN = 7, "t" * 2000
 
@@ -17,7 +17,7 @@ WRITES, TOKEN = 7, "t" * 2000
 def test_the_turn_ends_before_its_record_is_full(make_house: Callable[..., House]) -> None:
     house = make_house("--region-size", "1M")
     hearers = [house.guest(1), house.guest(2), RingConnection(house.sim, 0)]
-    with house.dom0() as dom0:
+    with house.client() as dom0:
         dom0.mkdir("/a")
         dom0.set_perms("/a", "r0")
         for number, hearer in enumerate((*hearers, hearers[-1], hearers[-1])):

@@ -11,17 +11,17 @@ from collections.abc import Callable
 
 from tests.oracle.ours import CHECKOUT
 from tests.oracle.xsclient import MessageType, strings
-from tests.regress.conftest import House
+from tests.rings.house import House
 
 
 def test_a_quota_set_at_run_time_stays(make_house: Callable[..., House]) -> None:
     house = make_house("--quota", "nodes=5000")
-    with house.dom0() as dom0:
+    with house.client() as dom0:
         assert dom0.call(MessageType.GET_QUOTA, strings("nodes")) == b"5000\0"
         dom0.call(MessageType.SET_QUOTA, strings("nodes", 7))
     house.server.kill9()
     house.server.start()
-    with house.dom0() as dom0:
+    with house.client() as dom0:
         assert dom0.call(MessageType.GET_QUOTA, strings("nodes")) == b"7\0"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from persist import layout
-from tests.regress.conftest import House
+from tests.rings.house import House
 
 RING_ERROR = 2072
 
@@ -30,7 +30,7 @@ def flip(house: House, pattern: bytes) -> None:
 def test_the_server_starts_and_says_so(make_house: Callable[..., House], what: str) -> None:
     house = make_house()
     guest, other = house.guest(1), house.guest(2)
-    with house.dom0() as dom0:
+    with house.client() as dom0:
         dom0.mkdir("/pub")
         dom0.set_perms("/pub", "r0")
         guest.watch("/pub", "t" * 300)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tests.oracle.guest import RingConnection
 from tests.oracle.xsclient import MessageType, NoReply, strings
-from tests.regress.conftest import House
+from tests.rings.house import House
 
 GUESTS, NODES, NAME = 14, 70, "n" * 1500  # 1.5 MB of events; domain 0 may be owed 1 MiB
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.oracle.xsclient import XenstoreError
-from tests.regress.conftest import House
+from tests.rings.house import House
 
 ROUNDS = 100  # each took 50 ms of the victim's time
 WAIT_S = 2.0

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.oracle.xsclient import HEADER, MessageType, XenstoreError
-from tests.regress.conftest import House
+from tests.rings.house import House
 
 GUESTS = 100
 PART = HEADER.pack(MessageType.WRITE, 1, 0, 4096) + b"/x\0" + b"z" * 4000
@@ -20,7 +20,7 @@ PART = HEADER.pack(MessageType.WRITE, 1, 0, 4096) + b"/x\0" + b"z" * 4000
 def test_a_full_tree_and_many_parts(make_house: Callable[..., House]) -> None:
     house = make_house("--region-size", "1M")
     guests = [house.guest(domid) for domid in range(1, GUESTS + 1)]
-    with house.dom0() as dom0:
+    with house.client() as dom0:
         count = 0
         with pytest.raises(XenstoreError, match="ENOSPC"):
             while True:
@@ -34,6 +34,6 @@ def test_a_full_tree_and_many_parts(make_house: Callable[..., House]) -> None:
             dom0.write(f"/n{number % count}", "w" * 2000)
     house.server.kill9()
     house.server.start()
-    with house.dom0() as dom0:
+    with house.client() as dom0:
         assert dom0.read("/n0") == b"w" * 2000
         assert dom0.control("check") == "OK"

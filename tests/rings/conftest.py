@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -14,20 +12,11 @@ from tests.rings.house import KINDS, House, house
 
 HERE = Path(__file__).parent
 
-TIME_LIMIT_S = 60
-
 
 @pytest.fixture(autouse=True)
-def time_limit() -> Iterator[None]:
-    """Every test ends within TIME_LIMIT_S, whatever the server does."""
-    def expire(number: int, frame: object) -> NoReturn:
-        raise TimeoutError(f"the test has not ended within {TIME_LIMIT_S} s")
+def limited(time_limit: None) -> None:
+    """Every test here has a time limit."""
 
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(TIME_LIMIT_S)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(params=KINDS)

@@ -9,18 +9,15 @@ Knows nothing of how a machine is made of it. Change with: image.py."""
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import shutil
 import sys
 from pathlib import Path
 
 from tests.oracle.packages import (
-    LISTS_NEEDED,
     XEN_VERSION,
-    OracleError,
     cache_dir,
-    complaint,
+    download,
     need_tools,
     run,
     run_checked,
@@ -70,7 +67,7 @@ def _install(root: Path) -> None:
     for directory in (root, downloads):
         shutil.rmtree(directory, ignore_errors=True)
     downloads.mkdir()
-    _download(downloads)
+    download(downloads, _packages)
     for package in sorted(downloads.glob("*.deb")):
         run_checked(["dpkg", "-x", str(package), str(root)])
     run_checked([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check",
@@ -91,27 +88,13 @@ def compile_python(root: Path, directory: Path) -> None:
                  "--invalidation-mode", "unchecked-hash", str(directory)])
 
 
-def _download(directory: Path) -> None:
-    """apt-get download into `directory`; root fetches missing or outdated lists, once."""
-    said = _try_download(directory)
-    if said and LISTS_NEEDED.search(said):
-        if os.geteuid():
-            raise OracleError("apt-get's package lists are missing or old; "
-                              "run: sudo apt-get update")
-        run_checked(["apt-get", "update"])
-        said = _try_download(directory)
-    if said:
-        raise OracleError(f"apt-get download failed: {complaint(said)}")
-
-
-def _try_download(directory: Path) -> str:
-    """What apt-get said if it failed; nothing if it did not."""
+def _packages() -> list[str]:
+    """All packages, the kernel that Debian means today among them."""
     depends = run(["apt-cache", "depends", KERNEL_BY])
     kernel = re.search(r"Depends: (linux-image-\S+)", depends.stdout)
     if kernel is None:
-        return depends.stdout or f"Unable to locate package {KERNEL_BY}"
-    done = run(["apt-get", "download", kernel[1], *PACKAGES], cwd=directory)
-    return done.stdout if done.returncode else ""
+        raise LookupError(depends.stdout or f"Unable to locate package {KERNEL_BY}")
+    return [kernel[1], *PACKAGES]
 
 
 def _dependencies() -> list[str]:
