@@ -20,7 +20,7 @@ from app.client import Client
 from app.codec import SERVER, START
 from app.effects import Effect
 from app.fairness import Credits
-from app.guests import RingClient
+from app.guests import Ledger, RingClient
 from app.intents import Intents
 from app.rings import Rings
 from app.services import Console
@@ -40,10 +40,11 @@ Connection = SocketConnection | RingClient
 
 class Executor:
     """The queues of connections that may have requests. `room`: bytes that a turn may fill of its
-    record; `rings` is set by the owner, where there are any."""
+    record."""
 
     def __init__(self, store: Store, console: Console, intents: Intents, room: int) -> None:
         self.rings: Rings | None = None
+        self._ledger = Ledger(0, [])  # of nobody, until there are rings
         self.broken: list[SocketConnection] = []  # to be closed after their replies went out
         self.held: list[RingClient] = []  # until somebody has read, or credit is back
         self._store = store
@@ -56,6 +57,10 @@ class Executor:
         self._handle: Callable[[Client, Request], list[Effect]] = store.handle
         self._is_odd_turn = False  # while careful: suspects and the others take turns
 
+    def add_rings(self, rings: Rings) -> None:
+        """Rings are served, too."""
+        self.rings, self._ledger = rings, rings.guests.ledger
+
     @property
     def has_work(self) -> bool:
         """Whether anybody may have a request that can be executed now."""
@@ -66,10 +71,6 @@ class Executor:
         if not conn.is_queued:
             conn.is_queued = True
             self._queue_of(conn).append(conn)
-
-    def _fresh(self) -> int:
-        """Bytes of events that this turn has made for rings: they are in its record too."""
-        return self.rings.guests.ledger.fresh if self.rings is not None else 0
 
     def _is_own_congested(self) -> bool:
         """Whether domain 0 must read before guests may cause it more events (K2)."""
@@ -99,37 +100,35 @@ class Executor:
     def execute(self) -> tuple[list[Step], list[Connection]]:
         """Execute queued requests in memory. Returns the steps that changed something, and the
         connections that executed anything."""
-        room = self._room
+        room, self._ledger.fresh = self._room, 0
         steps: list[Step] = []
         clients: list[Connection] = []
-        if self.rings is not None:
-            self.rings.guests.ledger.fresh = 0
         if self.rings is not None and self.rings.has_work:
             steps = self.rings.own_steps(room, self._intents)
             room -= sum(effect.log_bytes() for _, _, effects in steps for effect in effects)
-        if not self._queue and not self._guest_queue:
-            return steps, clients
-        if self._intents.quarantine.is_careful:
-            self._execute_carefully(room, steps, clients)
-        else:
-            self._execute_queues(room, steps, clients)
-        conflicts = self._store.isolation.conflicts
-        if conflicts:
-            for guilty in conflicts:
-                self._credits.charge(guilty, time.monotonic())
-            conflicts.clear()
+        if self._queue or self._guest_queue:
+            if self._intents.quarantine.is_careful:
+                self._execute_carefully(room, steps, clients)
+            else:
+                self._execute_queues(room, steps, clients)
+            conflicts = self._store.isolation.conflicts
+            if conflicts:
+                for guilty in conflicts:
+                    self._credits.charge(guilty, time.monotonic())
+                conflicts.clear()
         return steps, clients
 
     def _execute_queues(self, room: int, steps: list[Step], clients: list[Connection]) -> None:
         """The privileged first, then the others."""
-        share = PRIVILEGED_SHARE if self._guest_queue else REQUESTS_PER_TURN
         self._intents.name_turn(self._queue, self._guest_queue)
+        if not self._guest_queue:
+            self._execute_queue(self._queue, REQUESTS_PER_TURN, room, steps, clients)
+            return
         done = used = 0
         if self._queue:
-            done, used = self._execute_queue(self._queue, share, room, steps, clients)
-        if self._guest_queue:
-            self._execute_queue(self._guest_queue, REQUESTS_PER_TURN - done, room - used, steps,
-                                clients)
+            done, used = self._execute_queue(self._queue, PRIVILEGED_SHARE, room, steps, clients)
+        self._execute_queue(self._guest_queue, REQUESTS_PER_TURN - done, room - used, steps,
+                            clients)
 
     def _execute_carefully(self, room: int, steps: list[Step], clients: list[Connection]) -> None:
         """While there are suspects: in one turn a suspect's request alone, in the next the rest."""
@@ -152,44 +151,40 @@ class Executor:
     def _queue_of(self, conn: Connection) -> deque[Any]:
         return self._queue if conn.privileged else self._guest_queue
 
-    def _execute_queue(self, queue: deque[Connection] | deque[RingClient], left: int, room: int,
-                       steps: list[Step], clients: list[Connection]) -> tuple[int, int]:
+    def _execute_queue(self, queue: deque[Any], left: int, room: int, steps: list[Step],
+                       clients: list[Connection]) -> tuple[int, int]:
         """Serve a queue in turn; returns how many requests, and their bytes in the record."""
         total = total_used = 0
+        ledger = self._ledger
         for _ in range(len(queue)):
-            if total >= left or total_used + self._fresh() >= room:
+            if total >= left or total_used + ledger.fresh >= room:
                 break
             conn = queue.popleft()
-            most = min(left - total, REQUESTS_PER_CONNECTION)
-            if type(conn) is SocketConnection:
-                if conn.sock.fileno() < 0 or conn.unsent:
-                    conn.is_queued = False  # gone, or owed bytes: _flush() queues it again
-                    continue
-                done, used, has_more = self._execute_socket(conn, most, room - total_used, steps)
-            else:
-                assert isinstance(conn, RingClient)
-                if not conn.is_ready():
-                    conn.is_queued = False  # the event of its next read queues it again
-                    continue
-                if not conn.privileged and self._hold(conn):
-                    self.held.append(conn)
-                    continue
-                done, used, has_more = self._execute_ring(conn, most, room - total_used, steps)
+            if not conn.is_ready():
+                conn.is_queued = False  # gone, or owed bytes: whoever sends them queues it again
+                continue
+            if not conn.privileged and self._hold(conn):
+                self.held.append(conn)
+                continue
+            done, used, has_more = self._execute_some(
+                conn, min(left - total, REQUESTS_PER_CONNECTION), room - total_used, steps)
             clients.append(conn)
             total += done
             total_used += used
             conn.is_queued = has_more
             if has_more:
-                queue.append(conn)  # type: ignore[arg-type]
+                queue.append(conn)
         return total, total_used
 
-    def _execute_socket(self, conn: SocketConnection, most: int, room: int,
-                        steps: list[Step]) -> tuple[int, int, bool]:
-        """Requests of one socket: how many, their bytes in the record, whether more wait."""
-        data, offset, done, used = conn.inbox, 0, 0, 0
-        handle = self._handle
+    def _execute_some(self, conn: Connection, most: int, room: int,
+                      steps: list[Step]) -> tuple[int, int, bool]:
+        """Requests of one connection: how many, their bytes in the record, whether more wait. A
+        ring's replies are part of the record too."""
+        done = used = offset = 0
+        handle, ledger, is_ring = self._handle, self._ledger, type(conn) is RingClient
         try:
-            taken = wire.take(data, 0)
+            data = conn.waiting()
+            taken = wire.take(data, 0) if data else None
             while taken is not None:
                 request, offset = taken
                 if self._console.logs_requests:
@@ -200,55 +195,36 @@ class Executor:
                     steps.append((conn, request, effects))
                     used += (effects[0].log_bytes() if len(effects) == 1
                              else sum(effect.log_bytes() for effect in effects))
-                if done >= most or used + self._fresh() >= room:
+                if is_ring:
+                    if conn.error:
+                        return done, used, False
+                    used += len(conn.outbox[-1])
+                if offset == len(data) or done >= most or used + ledger.fresh >= room or (
+                        is_ring and self._must_pause(conn, used)):
                     break
                 taken = wire.take(data, offset)
-            else:
-                conn.inbox = data[offset:] if offset < len(data) else b""
-                return done, used, False
-        except FrameError as error:
+        except (FrameError, RingError) as error:
+            self._break(conn, offset, error, steps)
+            return done, used, False
+        if is_ring and not done:
+            used = len(data)  # if it is taken out, as a part of a request
+        return done, used, conn.leave(data, offset, is_part=taken is None)
+
+    def _must_pause(self, conn: Connection, used: int) -> bool:
+        """Whether a ring is owed much with what it has been answered now, or domain 0 is."""
+        assert isinstance(conn, RingClient)
+        return used + conn.owed > conn.owed_max // 4 or (
+            not conn.privileged and self._is_own_congested())
+
+    def _break(self, conn: Connection, offset: int, error: FrameError | RingError,
+               steps: list[Step]) -> None:
+        """A connection's bytes cannot be read on, behind the requests that were executed."""
+        if isinstance(conn, SocketConnection):
             self._console.warn(f"connection {conn.conn_id} (pid {conn.pid}) closed: {error}")
             conn.inbox = b""
             self.broken.append(conn)
-            return done, used, False
-        conn.inbox = data[offset:]
-        return done, used, bool(conn.inbox)
-
-    def _execute_ring(self, conn: RingClient, most: int, room: int,
-                      steps: list[Step]) -> tuple[int, int, bool]:
-        """The same for a ring. Its replies are part of the record too."""
-        done = used = offset = 0
-        handle = self._handle
-        try:
-            data = conn.waiting()
-            taken = wire.take(data, 0) if data else None
-            while taken is not None:
-                request, offset = taken
-                if self._console.logs_requests:
-                    self._console.log_request(conn, request)
-                effects = handle(conn, request)
-                done += 1
-                if conn.error or conn.is_ending:
-                    steps.append((conn, request, effects))
-                    return done, used, False
-                used += len(conn.outbox[-1])
-                if effects:
-                    steps.append((conn, request, effects))
-                    used += sum(effect.log_bytes() for effect in effects)
-                if done >= most or used + self._fresh() >= room or self._is_own_congested() or (
-                        used + conn.owed > conn.owed_max // 4):
-                    conn.took(offset)
-                    return done, used, offset < len(data)
-                taken = wire.take(data, offset) if offset < len(data) else None
-        except (FrameError, RingError) as error:
-            assert self.rings is not None
-            conn.took(offset)
-            fault = error if isinstance(error, RingError) else RingError(ERROR_PROTO, str(error))
-            steps.append((SERVER, START, self.rings.mute(conn, fault)))
-            return done, used, False
+            return
+        assert self.rings is not None
         conn.took(offset)
-        if offset == len(data):
-            return done, used, False
-        if done:
-            return done, used, True  # the rest is looked at again
-        return 0, len(data), not conn.keep(data)
+        fault = error if isinstance(error, RingError) else RingError(ERROR_PROTO, str(error))
+        steps.append((SERVER, START, self.rings.mute(conn, fault)))

@@ -20,6 +20,7 @@ from app.codec import Stream
 from app.domain import Known
 from app.errors import Einval, Enomem, Enospc
 from app.host import Domain
+from app.quarantine import RING_ENTRY_SIZE, ring_entry
 from app.replay import FoundStream, Stamp
 from app.wire import FrameError
 from ring import layout
@@ -172,16 +173,27 @@ class RingClient(Client):
             if self.input:
                 self._keep_input(b"")
 
-    def keep(self, data: bytes) -> bool:
-        """`data`, all that waits, is no whole request. Seen a second time, or filling the ring, it
-        is taken out (R1); whether that was done."""
-        end = self.consumed + len(data) - len(self.input)
+    def leave(self, data: bytes, size: int, is_part: bool) -> bool:
+        """The first `size` bytes of `data`, all that waited, are executed; `is_part`: what is left
+        is no whole request. Whether to look again: a part that is alone is looked at once more;
+        seen again, or filling the ring, it is taken out (R1)."""
+        self.took(size)
+        if size == len(data):
+            return False
+        end = self.consumed + len(data) - size - len(self.input)
+        if size or not is_part:
+            return True
         if self.seen != end and end - self.consumed < RING_SIZE:
             self.seen = end
-            return False
+            return True
         self.consumed = end
         self._keep_input(data)
-        return True
+        return False
+
+    def intent(self, room: int) -> bytes:
+        """What an intent of `room` bytes says of it."""
+        return (ring_entry(self.conn_id, self.consumed - len(self.input))
+                if room >= RING_ENTRY_SIZE else b"")
 
     def _keep_input(self, data: bytes) -> None:
         """A part of a request is live data too: it counts like what is owed."""

@@ -24,7 +24,6 @@ from app.quarantine import (
     SWEEP,
     WAIT,
     Quarantine,
-    ring_entry,
     socket_entry,
 )
 from app.services import Console
@@ -57,16 +56,15 @@ class Intents:
         self._phase = phase
         write_intent(self._medium, phase, self._log.sequence, payload)
 
-    def name_turn(self, *queues: Iterable[Client]) -> None:
+    def name_turn(self, *queues: Iterable[RingClient | SocketConnection]) -> None:
         """Say whose requests a turn may execute. While careful: handle() says it for each."""
         payload = b""
         for queue in queues:
             for conn in queue:
-                payload += _entry(conn, PAYLOAD_MAX - len(payload))
+                payload += conn.intent(PAYLOAD_MAX - len(payload))
                 if len(payload) > PAYLOAD_MAX - RING_ENTRY_SIZE:
                     break
-        self._phase = EXECUTE
-        write_intent(self._medium, EXECUTE, self._log.sequence, payload)
+        self.name(EXECUTE, payload)
 
     def name_domains(self, domids: Iterable[int]) -> None:
         """Say of which domains the server looks after what is left of them."""
@@ -86,7 +84,7 @@ class Intents:
     def handle(self, conn: Client, request: Request) -> list[Effect]:
         """As Store.handle, for the only request of a turn while there are suspects."""
         quarantine = self.quarantine
-        self.name(EXECUTE, _entry(conn, PAYLOAD_MAX) if isinstance(conn, RingClient) else
+        self.name(EXECUTE, conn.intent(PAYLOAD_MAX) if isinstance(conn, RingClient) else
                   socket_entry(_packet(request), PAYLOAD_MAX))
         if isinstance(conn, RingClient):
             epoch, position = conn.conn_id, conn.consumed - len(conn.input)
@@ -139,15 +137,6 @@ class Intents:
                 self.quarantine.suspect_work("idle", weight)
         self.name(WAIT)
         return self._store.take_effects()
-
-
-def _entry(conn: Client, room: int) -> bytes:
-    if type(conn) is RingClient:
-        if room < RING_ENTRY_SIZE:
-            return b""
-        return ring_entry(conn.conn_id, conn.consumed - len(conn.input))
-    assert isinstance(conn, SocketConnection)
-    return socket_entry(conn.inbox, room)
 
 
 def _packet(request: Request) -> bytes:

@@ -170,9 +170,22 @@ class Rings:
 
     # -- 5 publish
 
+    def publish_all(self, clients: Iterable[Client]) -> int:
+        """Publish on those of these that are rings; returns the bytes that were appended for what
+        only a slot holds and is owed still."""
+        owed = []
+        for client in clients:
+            if type(client) is RingClient:
+                self.publish(client)
+                if client.unsent:
+                    owed.append(client)
+        return self._journal.log_owed(owed) if owed else 0
+
     def settle(self) -> None:
         """Behind the record, before anything is published: mute, and begin connections (L1)."""
         store = self._store
+        if not store.muted and not store.resetting:
+            return
         for client in store.muted:
             assert isinstance(client, RingClient)
             if client.error:

@@ -27,7 +27,7 @@ from app.client import Client
 from app.codec import SERVER, START
 from app.effects import Effect
 from app.execute import Connection, Executor, Step
-from app.guests import Guests, RingClient
+from app.guests import Guests
 from app.intents import Intents
 from app.journal import Journal, Start
 from app.lastwords import LastWords
@@ -55,7 +55,8 @@ class Server:
         self._executor = Executor(store, console, self.intents, journal.turn_bytes_max)
         self.rings = (Rings(store, journal, guests, console, self._executor.enqueue)
                       if guests is not None else None)
-        self._executor.rings = self.rings
+        if self.rings is not None:
+            self._executor.add_rings(self.rings)
         self._last_words = last_words
         self._store = store
         self._journal = journal
@@ -226,23 +227,16 @@ class Server:
         """Send what the turn has to say, to those who asked and to those who watch. Returns the
         bytes that had to be appended for what is owed still."""
         store, rings, appended = self._store, self.rings, 0
-        if rings is not None and (store.muted or store.resetting):
-            rings.settle()
         everyone: Iterable[Client] = clients
         if store.heard:
             everyone = dict.fromkeys([*clients, *store.heard])
             store.heard.clear()
-        owed: list[RingClient] = []
+        if rings is not None:
+            rings.settle()
+            appended = rings.publish_all(everyone)
         for conn in everyone:
-            if type(conn) is SocketConnection:
-                if conn.outbox:
-                    self._publish(conn)
-            elif type(conn) is RingClient and rings is not None:
-                rings.publish(conn)
-                if conn.unsent:
-                    owed.append(conn)
-        if owed:
-            appended = self._journal.log_owed(owed)
+            if type(conn) is SocketConnection and conn.outbox:
+                self._publish(conn)
         while self._executor.broken:
             self._close(self._executor.broken.pop())
         return appended

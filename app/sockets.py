@@ -15,6 +15,7 @@ import stat
 import struct
 
 from app.client import Client
+from app.quarantine import socket_entry
 
 RECEIVE_SIZE = 1 << 16
 HELD_PACKETS = 1024  # how many packets are queued behind owed bytes between two looks at Q2
@@ -45,6 +46,24 @@ class SocketConnection(Client):
         self.unsent = b""
         self.is_queued = False
         self.held_check = HELD_PACKETS  # packets in the outbox at the next look at Q2
+
+    def is_ready(self) -> bool:
+        """Whether requests may be taken from it: it is there, and takes what it is sent (Q1)."""
+        return not self.unsent and self.sock.fileno() >= 0
+
+    def waiting(self) -> bytes:
+        """The bytes from which requests are cut."""
+        return self.inbox
+
+    def leave(self, data: bytes, size: int, is_part: bool) -> bool:
+        """The first `size` bytes of `data`, all that waited, are executed; `is_part`: what is left
+        is no whole request. Whether more can be executed."""
+        self.inbox = data[size:]
+        return bool(self.inbox) and not is_part
+
+    def intent(self, room: int) -> bytes:
+        """What an intent of `room` bytes says of it."""
+        return socket_entry(self.inbox, room)
 
     def receive(self) -> bool:
         """Take what has arrived; False if the peer is gone."""

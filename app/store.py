@@ -145,11 +145,11 @@ class Store:
             client.outbox.append(packet)
             if self._first_event is not None:
                 self._send_first_event()
-        else:
-            self._fire_effects()
-            client.outbox.append(packet)
-            if self._first_event is not None:
-                self._send_first_event()
+            return self.settle() if self.overrun else []
+        self._fire_effects()
+        client.outbox.append(packet)
+        if self._first_event is not None:
+            self._send_first_event()
         return self.settle()
 
     def settle(self) -> list[Effect]:

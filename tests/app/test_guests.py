@@ -258,12 +258,12 @@ def test_a_request_longer_than_the_ring_is_taken_in_parts() -> None:
         assert waiting == data[:offset + len(part)]
         taken = wire.take(waiting, 0)
         if taken is None:
-            assert client.keep(waiting) and client.has_moved()
+            assert not client.leave(waiting, 0, is_part=True) and client.has_moved()
             stream = client.drain()
             assert stream.input == waiting and stream.after == start + len(waiting)
             assert client.publish()
     assert taken == ((wire.XS_WRITE, 7, 0, payload), len(data))
-    client.took(len(data))
+    assert not client.leave(data, len(data), is_part=False)
     assert client.input == b"" and client.consumed == start + len(data)
     assert client.drain()[1:3] == (start + 4096, start + len(data))
 
@@ -274,16 +274,18 @@ def test_several_requests_behind_a_kept_part() -> None:
     second = wire.HEADER.pack(wire.XS_READ, 2, 0, 3) + b"/a\0"
     start = client.consumed
     send(client, (first + second)[:1024])
-    assert client.keep(client.waiting())
+    assert not client.leave(client.waiting(), 0, is_part=True)
     client.drain()
     client.publish()
     send(client, (first + second)[1024:] + second[:5])
     waiting = client.waiting()
     assert waiting == first + second + second[:5]
-    client.took(len(first + second))
+    assert client.leave(waiting, len(first + second), is_part=True)
     assert client.consumed == start + len(first + second)
     client.drain()
     assert client.publish() and client.waiting() == second[:5]
+    assert client.leave(second[:5], 0, is_part=True) and not client.has_moved()  # once more
+    assert not client.leave(second[:5], 0, is_part=True) and client.input == second[:5]
 
 
 # -- the host
