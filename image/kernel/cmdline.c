@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line: the kernel's own words, and the server's arguments.
+ *
+ *   L1. The line is outside bytes. What is wrong with it ends up in options.error, the first one
+ *       wins; the word in question then counts as not said, and all others hold: who reports the
+ *       error does it on the console that the line asks for.
+ *   L2. Words are separated by spaces. Between double quotes a space is part of its word; there is
+ *       no way to say a double quote.
+ *   L3. The server's arguments begin behind the first word "--", or with the first word that only
+ *       begins so: Xen's init-xenstore-domain writes `--event PORT ...`, without a "--" before.
+ *   L4. virtio_mmio.device= is the kernel's wherever it stands, and no argument: QEMU's microvm
+ *       appends it to whatever it was given.
+ *   L5. Of a word that is said twice the last one counts (but devices add up).
+ *   L6. After cmdline_parse() the region is page-aligned, at least REGION_SIZE_MIN, and ends within
+ *       PHYSICAL_MAX; the arguments lie in its text and end with NULL.
+ *
+ * Knows nothing of the memory that is there: region.c refuses a region that is not RAM.
+ * Change with: image/README.md, the list of words. */
+
+#include "kernel.h"
+
+#define WATCHDOG_DEFAULT_S 30
+#define WATCHDOG_MAX_S 86400
+#define IRQ_MAX 255
+
+/* 0 to 15; 16: not a digit, in no base. */
+static uint64_t digit_value(char digit)
+{
+    if (digit >= '0' && digit <= '9')
+        return (uint64_t)(digit - '0');
+    if (digit >= 'a' && digit <= 'f')
+        return (uint64_t)(digit - 'a' + 10);
+    if (digit >= 'A' && digit <= 'F')
+        return (uint64_t)(digit - 'A' + 10);
+    return 16;
+}
+
+/* The value at *text, which goes behind it: decimal, or hexadecimal behind 0x. */
+static bool parse_number(const char **text, uint64_t *value)
+{
+    uint64_t base = starts_with(*text, "0x") ? 16 : 10;
+    const char *at = base == 16 ? *text + 2 : *text, *first = at;
+    for (*value = 0; digit_value(*at) < base; at++) {
+        if (__builtin_mul_overflow(*value, base, value)
+            || __builtin_add_overflow(*value, digit_value(*at), value))
+            return false;
+    }
+    *text = at;
+    return at > first;
+}
+
+/* A number, and K, M or G. */
+static bool parse_size(const char **text, uint64_t *value)
+{
+    if (!parse_number(text, value))
+        return false;
+    uint64_t unit = 1;
+    switch (**text) {
+    case 'K': unit = 1 << 10; break;
+    case 'M': unit = 1 << 20; break;
+    case 'G': unit = 1 << 30; break;
+    default: return true;
+    }
+    (*text)++;
+    return !__builtin_mul_overflow(*value, unit, value);
+}
+
+/* The index of `text` in `names`, or -1. */
+static int find_name(const char *text, const char *const *names, int count)
+{
+    for (int index = 0; index < count; index++) {
+        if (strcmp(text, names[index]) == 0)
+            return index;
+    }
+    return -1;
+}
+
+/* -- one function per word: takes what stands behind its "=", answers NULL or what is wrong */
+
+static const char *parse_region(struct options *parsed, const char *text)
+{
+    uint64_t size, pa = REGION_DEFAULT_PA;
+    bool is_number = parse_size(&text, &size);
+    if (is_number && *text == '@') {
+        text++;
+        is_number = parse_size(&text, &pa);
+    }
+    if (!is_number || *text != 0)
+        return "not SIZE[@ADDRESS]";
+    if (size < REGION_SIZE_MIN)
+        return "the region is too small";
+    if (size % PAGE_SIZE != 0 || pa % PAGE_SIZE != 0)
+        return "the region is not page-aligned";
+    if (size > PHYSICAL_MAX || pa > PHYSICAL_MAX - size)
+        return "the region ends above 4 GiB";
+    parsed->region_size = size;
+    parsed->region_pa = pa;
+    return NULL;
+}
+
+static const char *parse_console(struct options *parsed, const char *text)
+{
+    static const char *const names[] = {
+        [CONSOLE_NONE] = "none", [CONSOLE_COM1] = "com1", [CONSOLE_E9] = "e9",
+    };
+    int index = find_name(text, names, COUNT(names));
+    if (index < 0)
+        return "not com1, e9 or none";
+    parsed->console = (unsigned)index;
+    return NULL;
+}
+
+static const char *parse_log(struct options *parsed, const char *text)
+{
+    static const char *const names[] = {
+        [LOG_ERROR] = "error", [LOG_INFO] = "info", [LOG_DEBUG] = "debug",
+    };
+    int index = find_name(text, names, COUNT(names));
+    if (index < 0)
+        return "not error, info or debug";
+    parsed->log = (unsigned)index;
+    return NULL;
+}
+
+static const char *parse_watchdog(struct options *parsed, const char *text)
+{
+    uint64_t seconds;
+    if (!parse_number(&text, &seconds) || *text != 0)
+        return "not SECONDS";
+    if (seconds == 0 || seconds > WATCHDOG_MAX_S)
+        return "neither one second nor a day nor between";
+    parsed->watchdog_s = (uint32_t)seconds;
+    return NULL;
+}
+
+static const char *parse_switch(bool *is_on, const char *text)
+{
+    static const char *const names[] = {"off", "on"};
+    int index = find_name(text, names, COUNT(names));
+    if (index < 0)
+        return "neither on nor off";
+    *is_on = index == 1;
+    return NULL;
+}
+
+static const char *parse_snapshot(struct options *parsed, const char *text)
+{
+    return parse_switch(&parsed->snapshot, text);
+}
+
+static const char *parse_drill(struct options *parsed, const char *text)
+{
+    return parse_switch(&parsed->drill, text);
+}
+
+static const char *parse_virtio(struct options *parsed, const char *text)
+{
+    uint64_t size, pa, irq;
+    if (!parse_size(&text, &size) || *text++ != '@' || !parse_size(&text, &pa)
+        || *text++ != ':' || !parse_number(&text, &irq) || *text != 0)
+        return "not SIZE@ADDRESS:IRQ";
+    if (size == 0 || size > UINT32_MAX || pa > PHYSICAL_MAX - size || irq > IRQ_MAX)
+        return "no such device can be";
+    if (parsed->virtio_count == COUNT(parsed->virtio))
+        return "too many devices";
+    uint32_t index = parsed->virtio_count++;
+    parsed->virtio[index].pa = pa;
+    parsed->virtio[index].size = (uint32_t)size;
+    parsed->virtio[index].irq = (uint32_t)irq;
+    return NULL;
+}
+
+/* -- words */
+
+#define VIRTIO_NAME "virtio_mmio.device="
+
+static const struct {
+    const char *name;
+    const char *(*parse)(struct options *parsed, const char *text);
+} known[] = {
+    {"region=", parse_region},     {"console=", parse_console}, {"watchdog=", parse_watchdog},
+    {"snapshot=", parse_snapshot}, {"log=", parse_log},         {"drill=", parse_drill},
+    {VIRTIO_NAME, parse_virtio},
+};
+
+static const char *parse_word(struct options *parsed, const char *word)
+{
+    for (size_t index = 0; index < COUNT(known); index++) {
+        if (starts_with(word, known[index].name))
+            return known[index].parse(parsed, word + strlen(known[index].name));
+    }
+    return "unknown word";
+}
+
+static void refuse(struct options *parsed, const char *why, const char *word)
+{
+    if (parsed->error[0] == 0)
+        format(parsed->error, sizeof(parsed->error), "%s: %s", why, word);
+}
+
+static bool is_space(char letter)
+{
+    return letter == ' ' || (letter >= '\t' && letter <= '\r');
+}
+
+/* The next word at *text, which goes behind it; without its quotes, in place, terminated. NULL: no
+ * more. *is_open: its quotes do not end. */
+static char *next_word(char **text, bool *is_open)
+{
+    char *from = *text;
+    while (is_space(*from))
+        from++;
+    if (*from == 0)
+        return NULL;
+    char *word = from, *to = from;
+    *is_open = false;
+    for (; *from != 0 && (*is_open || !is_space(*from)); from++) {
+        if (*from == '"') {
+            *is_open = !*is_open;
+        } else {
+            *to++ = *from;
+        }
+    }
+    *text = *from != 0 ? from + 1 : from; /* before `to`, which may be there, is written */
+    *to = 0;
+    return word;
+}
+
+static const char *add_argument(struct options *parsed, char *word)
+{
+    if (parsed->argument_count + 1 == COUNT(parsed->arguments)) { /* the last one is NULL */
+        return "too many arguments";
+    }
+    parsed->arguments[parsed->argument_count++] = word;
+    return NULL;
+}
+
+static void set_defaults(struct options *parsed)
+{
+    memset(parsed, 0, sizeof(*parsed));
+    parsed->region_pa = REGION_DEFAULT_PA;
+    parsed->region_size = REGION_DEFAULT_SIZE;
+    parsed->watchdog_s = WATCHDOG_DEFAULT_S;
+    parsed->console = CONSOLE_COM1;
+    parsed->log = LOG_INFO;
+    parsed->snapshot = true;
+}
+
+void cmdline_parse(struct options *parsed, const char *line)
+{
+    set_defaults(parsed);
+    size_t size = strnlen(line, COMMAND_LINE_SIZE);
+    if (size == COMMAND_LINE_SIZE) { /* no word of it: who knows which one is cut off */
+        _Static_assert(COMMAND_LINE_SIZE == 2048, "the text below");
+        refuse(parsed, "the command line is too long", "more than 2047 bytes");
+        return;
+    }
+    memcpy(parsed->text, line, size); /* a NUL is behind it */
+    char *text = parsed->text, *word;
+    bool is_open, is_server = false;
+    while ((word = next_word(&text, &is_open)) != NULL) {
+        const char *why = NULL;
+        if (is_open) {
+            why = "the quotes do not end";
+        } else if (starts_with(word, VIRTIO_NAME)) {
+            why = parse_word(parsed, word);
+        } else if (!is_server && strcmp(word, "--") == 0) {
+            is_server = true;
+        } else if (is_server || starts_with(word, "--")) {
+            is_server = true;
+            why = add_argument(parsed, word);
+        } else {
+            why = parse_word(parsed, word);
+        }
+        if (why != NULL)
+            refuse(parsed, why, word);
+    }
+}

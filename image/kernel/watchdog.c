@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A loop without an end, in Python or in C: the program's own running time since it last said that
+ * it makes progress, counted in ticks.
+ *
+ * Not counted: time in clock_wait(), and ticks that never came because the machine was paused or
+ * had to wait for a processor. System calls are no progress; only setitimer() is, which app/
+ * lastwords.py calls between turns. At the end of its time the program hears SIGPROF, so that
+ * its traceback can be written; GRACE_TICKS later the life ends whatever it does. */
+
+#include "linux.h"
+#include "trap.h"
+
+#define TICKS_PER_SECOND 100u
+#define GRACE_TICKS (2 * TICKS_PER_SECOND)
+
+static uint64_t limit_ticks, used_ticks;
+static bool has_warned;
+
+void watchdog_start(void)
+{
+    watchdog_set(0);
+    has_warned = false;
+}
+
+void watchdog_set(uint64_t ns)
+{
+    uint64_t most = (uint64_t)options.watchdog_s * TICKS_PER_SECOND;
+    uint64_t ticks = ns / (1000000000 / TICKS_PER_SECOND) + 1;
+    limit_ticks = ns && ticks < most ? ticks : most;
+    used_ticks = 0;
+}
+
+void watchdog_tick(struct frame *frame)
+{
+    if (clock_is_waiting() || !frame_is_user(frame))
+        return;
+    used_ticks++;
+    if (used_ticks < limit_ticks || (has_warned && used_ticks < limit_ticks + GRACE_TICKS))
+        return;
+    crash_note(frame, "watchdog: no progress in %lu s of running time",
+               used_ticks / TICKS_PER_SECOND);
+    if (has_warned)
+        crash_end(frame, "watchdog: its handler does not end");
+    has_warned = true;
+    signal_fault(frame, SIGPROF);
+}
