@@ -168,7 +168,7 @@ bool crash_wants_cold_start(void)
  * A program that has not read yet what the life before has left must still find it. */
 static void say_why(void)
 {
-    log_error("life %lu ends:", keep.restarts);
+    log_error("life %lu ends at %lu ms:", keep.restarts, clock_now() / 1000000);
     console_write(account, strlen(account));
     if (!has_opened)
         return;

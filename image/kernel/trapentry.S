@@ -87,7 +87,7 @@ trap_common:
         .macro  stub vector
 trap_stub_\vector:
         /* 8, 10 to 14, 17, 21 come with an error code (SDM volume 3, table 6-1) */
-        .if !(0x227d00 >> \vector & 1)
+        .if ((0x227d00 >> \vector) & 1) == 0
         pushq   $0
         .endif
         pushq   $\vector
