@@ -17,6 +17,17 @@ help: ## list the targets
 run: venv ## run the server in the foreground (ARGS="--help" shows its options)
 	@exec $(RUN) -m app $(ARGS)
 
+.PHONY: run-qemu
+run-qemu: image ## the server without an operating system, in QEMU (ARGS="--help" shows its options)
+	@tools/setup.sh packages qemu-system-x86
+	@exec tools/xsqemu $(ARGS)
+
+.PHONY: image
+image: venv ## build the bootable image, build/image/kernel.elf and build/image/initrd.cpio
+	@tools/setup.sh packages gcc libc6-dev libxen-dev libpython3.11-dev zlib1g-dev python3.11-minimal
+	@$(MAKE) --no-print-directory -C image/kernel OUT=$(CURDIR)/build/image
+	@$(MAKE) --no-print-directory -C image/python OUT=$(CURDIR)/build/image
+
 .PHONY: demo
 demo: venv ## kill the server in the middle of its work, ten times, and look what is there
 	@mkdir -p run

@@ -4,34 +4,29 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import hashlib
 import os
-import resource
-import shutil
 import sys
-import time
+from collections.abc import Callable
 
+from app.boot import recover
+from app.channel import Channel, PathError
+from app.drill import Drill
 from app.guests import Guests
-from app.host import NoHost
-from app.journal import Journal, Start, open_journal, space_for
 from app.lastwords import LastWords
+from app.limits import raise_file_limit
 from app.quota import DEFAULTS
-from app.serve import Server
 from app.services import LEVELS, Console
+from app.snapshot import SnapshotError, take
 from app.sockets import Listener, SocketError
-from app.store import Store
-from persist.intent import read_intent
-from persist.recover import Outcome
-from persist.region import RegionError, RegionFile, open_region
+from persist.region import RegionError, open_region
 from ring.host import Host, HostError
-from ring.sim import SimHost
 
 EXIT_USAGE = 2
 EXIT_CANNOT_START = 1
-HEAP_UNKNOWN = 1 << 50  # no limit is known
-HEAP_OF_PROCESS = 80 << 20  # what Python and its modules take before the first node
+CRASH_DEVICE = "/dev/crash"  # in the image, where the region is a device, too
+REFUSALS = (RegionError, SocketError, PathError, HostError, SnapshotError)
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 EXAMPLES = """examples:
@@ -69,7 +64,7 @@ def main(arguments: list[str]) -> int:
         return EXIT_USAGE
     try:
         serve(options, quotas, size, console)
-    except (RegionError, SocketError, HostError) as error:
+    except REFUSALS as error:
         text = str(error)
         if isinstance(error, RegionError) and options.region and options.region not in text:
             text = f"{options.region}: {text}"
@@ -80,59 +75,48 @@ def main(arguments: list[str]) -> int:
 
 def serve(options: argparse.Namespace, quotas: list[tuple[str, int]],
           size: int | None, console: Console) -> None:
-    """Recover, listen, serve until a signal. Raises RegionError, SocketError or HostError."""
-    socket_path = options.socket or default_socket()
-    region_path = options.region or default_region(socket_path)
-    raise_file_limit()
+    """Recover, listen, serve until a signal. Raises RegionError, SocketError, PathError,
+    HostError or SnapshotError."""
+    make_machine = machine_of(options.host)
     gc.disable()
-    listener = Listener(socket_path)  # first: clients of the last life wait here for us
+    if options.drill:
+        console.drill = Drill()
+    if options.snapshot is not None:  # every life in the image goes on from here
+        console.debug(f"snapshot: {take(options.snapshot)}")
+    socket_path = options.socket or ("" if options.channel else default_socket())
+    region_path = options.region or default_region(socket_path or options.channel)
+    raise_file_limit()
+    channel = Channel(options.channel, console) if options.channel else None
+    # First: clients of the last life wait here for us.
+    listener = Listener(socket_path) if socket_path else None
     try:
         region = open_region(region_path, size)
-        guests, last_words = None, LastWords(region_path + ".crash", options.watchdog)
+        guests, last_words = None, LastWords(
+            options.crash_file or (CRASH_DEVICE if region.is_device else region_path + ".crash"),
+            options.watchdog, region)
         try:
-            machine = make_machine(options.host)
+            machine = make_machine() if make_machine is not None else None
             guests = Guests(machine) if machine is not None else None
-            server = recover(region, listener, guests, quotas, console, last_words)
-            console.info(f"listening on {os.path.abspath(socket_path)}")
-            console.info(f"try: XENSTORED_PATH={os.path.abspath(socket_path)} xenstore-ls -f")
+            server = recover(region, listener, channel, guests, quotas, console, last_words)
+            if channel is not None:
+                console.info(f"serving the clients of channel {channel.path}")
+            if listener is not None:
+                path = os.path.abspath(socket_path)
+                console.info(f"listening on {path}")
+                console.info(f"try: XENSTORED_PATH={path} xenstore-ls -f")
             server.run()
             last_words.close()
-        except Exception as error:
-            last_words.say(error)
+        except BaseException as error:
+            if last_words.is_serving or not isinstance(error, REFUSALS):  # else it was no life
+                last_words.say(error)
             raise
         finally:
             if guests is not None:
                 guests.machine.close()
             region.close()
     finally:
-        listener.close()
-
-
-def recover(region: RegionFile, listener: Listener, guests: Guests | None,
-            quotas: list[tuple[str, int]], console: Console, last_words: LastWords) -> Server:
-    """From the region's bytes, and the rings', to a server that is ready. Raises RegionError."""
-    began_ns = time.perf_counter_ns()
-    console.protected.add(region.identity())
-    intent, cause = read_intent(region), last_words.of_last_life()
-    if guests is not None:
-        guests.take_own()  # before anything is written: a start that fails must cost nothing
-    store = Store(space_for(region, heap_limit()), guests or NoHost(), console)
-    journal, start = open_journal(region, store, clock_us, lambda: keep_damaged(region, console),
-                                  cause or "", has_rings=guests is not None)
-    server = Server(store, journal, listener, console, guests, last_words)
-    server.resume(start, intent, cause)
-    took_ms = (time.perf_counter_ns() - began_ns) / 1e6
-    for name, value in quotas:
-        if store.items.get(f"boot.{name}") != value:  # else it has been set, and perhaps changed
-            store.items.put(f"boot.{name}", value)
-            store.quotas.put(name, value)
-    server.change(store.take_effects())
-    tell(console, region, start, took_ms)
-    console.reporter = lambda: report(journal)
-    server.catch_signals()
-    gc.collect()
-    gc.freeze()
-    return server
+        if listener is not None:
+            listener.close()
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -143,6 +127,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description="A xenstore server that survives its own death.")
     parser.add_argument("--socket", metavar="PATH", help="where to listen (default: "
                         "$XENSTORED_PATH, else $XENSTORED_RUNDIR/socket, else ./run/socket)")
+    parser.add_argument("--channel", metavar="PATH", help="serve the clients of another machine "
+                        "over this byte channel, a device or the unix socket of tools/xsmux; "
+                        "--socket has no default then")
     parser.add_argument("--region", metavar="FILE", help="the persistent memory (default: a file "
                         "in /dev/shm named after the socket)")
     parser.add_argument("--region-size", metavar="SIZE",
@@ -157,6 +144,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--watchdog", metavar="S", type=float, default=30,
                         help="seconds of its own running time after which a server that makes no "
                         "progress ends itself (default %(default)g)")
+    parser.add_argument("--crash-file", metavar="FILE", help="where a life that ends says why "
+                        f"(default: REGION.crash; {CRASH_DEVICE} if the region is a device)")
+    parser.add_argument("--snapshot", metavar="DEVICE", help="the image's: every life begins from "
+                        "the snapshot that reading this device takes")
+    parser.add_argument("--drill", action="store_true", help="let CONTROL crash have every kind of "
+                        "crash on purpose; xenstore-control crash lists them")
     parser.add_argument("--log-level", metavar="L", default="info", choices=LEVELS,
                         help=f"{', '.join(LEVELS)} (default %(default)s; debug logs requests)")
     return parser.parse_args(arguments)
@@ -173,14 +166,17 @@ def check_host(spec: str) -> None:
         raise UsageError(f"--host {spec}: {directory} is no directory")
 
 
-def make_machine(spec: str) -> Host | None:
-    """The machine of a checked --host argument; None for none. Raises HostError."""
-    if spec == "none":
-        return None
-    if spec == "linux":
-        from ring.linux import LinuxHost  # only where it can work
-        return LinuxHost()
-    return SimHost(spec.partition(":")[2])
+def machine_of(spec: str) -> Callable[[], Host] | None:
+    """What makes the machine of a checked --host argument, or raises HostError; None for none.
+    An adapter is imported only where it can work."""
+    kind, _, directory = spec.partition(":")
+    if kind == "linux":
+        from ring.linux import LinuxHost
+        return LinuxHost
+    if kind == "sim":
+        from ring.sim import SimHost
+        return lambda: SimHost(directory)
+    return None
 
 
 def parse_size(text: str) -> int:
@@ -218,79 +214,6 @@ def default_region(socket_path: str) -> str:
     """A file on tmpfs, another one for every socket path."""
     mark = hashlib.sha256(os.fsencode(os.path.abspath(socket_path))).hexdigest()[:8]
     return f"/dev/shm/tardigrade-{mark}.region"
-
-
-def heap_limit() -> int:
-    """How many bytes of nodes this process can hold: the least limit set for it."""
-    limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    known = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path, encoding="ascii") as file:
-                text = file.read().strip()
-        except OSError:
-            continue
-        if text.isdecimal():
-            known.append(int(text))
-    return max(min(known, default=HEAP_UNKNOWN) - HEAP_OF_PROCESS, 0)
-
-
-def raise_file_limit() -> None:
-    """One file descriptor per client: as many as allowed."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def clock_us() -> int:
-    """Wall-clock time in microseconds since 1970, for the history."""
-    return time.time_ns() // 1000
-
-
-def keep_damaged(region: RegionFile, console: Console) -> None:
-    """Copy the damaged region beside itself, for xsdump, before anything is written to it."""
-    number = 1
-    while os.path.exists(kept := f"{region.path}.damaged-{number}"):
-        number += 1
-    try:
-        with open(region.path, "rb") as image, open(kept, "xb", opener=_private) as copy:
-            shutil.copyfileobj(image, copy)
-    except OSError as error:
-        console.error(f"{kept}: the damaged region could not be kept: {error.strerror}")
-        with contextlib.suppress(OSError):
-            os.unlink(kept)
-    else:
-        console.error(f"the damaged region is kept as {kept}")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def tell(console: Console, region: RegionFile, start: Start, took_ms: float) -> None:
-    """Say how the server came to its state."""
-    where = f"region {region.path}, {region.size / (1 << 20):g} MiB"
-    if start.outcome is Outcome.FRESH:
-        console.info(f"{where}: new")
-    else:
-        end = "a clean end" if start.ended_cleanly else "a crash"
-        console.info(f"{where}: {start.outcome.value} after {end}; {start.nodes} nodes from "
-                     f"{start.records} records in {took_ms:.1f} ms; this is life {start.life}")
-    if start.cause:
-        console.error(f"the last life ended by: {start.cause.splitlines()[-1]}")
-    for damage in start.damages:
-        console.error(f"DAMAGED at log position {damage.position:#x}, {damage.size} bytes dropped: "
-                      f"{damage.reason}")
-    for note in start.notes:
-        console.warn(note)
-
-
-def report(journal: Journal) -> str:
-    """The process's part of a memory report."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    log = journal.log
-    return (f"max resident: {usage.ru_maxrss} KiB\nlog: {log.size} bytes, {log.free} free, "
-            f"tail at {log.tail:#x}, start at {log.superblock.start:#x}\n"
-            f"records: {log.sequence}\n")
 
 
 if __name__ == "__main__":

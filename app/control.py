@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from app.store import Store
 
 SOFT = "soft-"
+CRASH = "crash"  # unknown unless drills are allowed
 
 
 class Services(Protocol):
@@ -40,11 +41,19 @@ class Services(Protocol):
     def report(self) -> str:
         """What the process knows of its own memory and region."""
 
+    def drills(self) -> list[str]:
+        """The kinds of crash that can be had on purpose; none unless the operator allows them."""
+
+    def order_drill(self, words: list[str]) -> None:
+        """Have a crash: its kind, its arguments, and perhaps "now"."""
+
 
 def run(store: Store, words: list[bytes]) -> bytes:
     """Run a command; returns the reply's payload. Raises XsError."""
     texts = [word.decode("latin-1") for word in words]
     command = COMMANDS.get(texts[0])
+    if texts[0] == CRASH and store.services.drills():
+        command = _crash
     if command is None:
         raise Einval
     return command(store, texts[1:])
@@ -59,7 +68,15 @@ def _check(store: Store, words: list[str]) -> bytes:
 def _help(store: Store, words: list[str]) -> bytes:
     _expect(words, 0)
     return _text("check\t\nlog\ton|off\nlogfile\t<file>\nmemreport\t[<file>]\nprint\t<string>\n"
-                 "quota\t[set <name> <val>|<domid>]\nquota-soft\t[set <name> <val>]\nhelp\t\n")
+                 "quota\t[set <name> <val>|<domid>]\nquota-soft\t[set <name> <val>]\nhelp\t\n"
+                 + ("crash\t[<kind> [now]]\n" if store.services.drills() else ""))
+
+
+def _crash(store: Store, words: list[str]) -> bytes:
+    if not words:
+        return _text("".join(f"{kind}\n" for kind in store.services.drills()))
+    store.services.order_drill(words)
+    return OK
 
 
 def _log(store: Store, words: list[str]) -> bytes:

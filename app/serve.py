@@ -17,12 +17,14 @@ counts them). Who is served is in execute.py, what is special to rings in rings.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import time
 from collections.abc import Iterable
 
+from app.channel import Channel
 from app.client import Client
 from app.codec import SERVER, START
 from app.effects import Effect
@@ -31,9 +33,11 @@ from app.guests import Guests
 from app.intents import Intents
 from app.journal import Journal, Start
 from app.lastwords import LastWords
+from app.lines import ARRIVALS
+from app.quarantine import WAIT
 from app.rings import RETRY_S, Rings
 from app.services import Console
-from app.sockets import Listener, SocketConnection
+from app.sockets import Listener, Poll, SocketConnection, Stream, pid_of
 from app.store import Store
 from persist.intent import Intent
 
@@ -44,11 +48,12 @@ _READ = select.EPOLLIN | select.EPOLLRDHUP
 
 
 class Server:
-    """Serves `store` on `listener` and on the rings of `guests`, durably through `journal`."""
+    """Serves `store` on `listener`, on `channel` and on the rings of `guests`, durably through
+    `journal`."""
 
-    def __init__(self, store: Store, journal: Journal, listener: Listener,
+    def __init__(self, store: Store, journal: Journal, listener: Listener | None,
                  console: Console, guests: Guests | None = None,
-                 last_words: LastWords | None = None) -> None:
+                 last_words: LastWords | None = None, channel: Channel | None = None) -> None:
         self.connections: dict[int, SocketConnection] = {}
         self.is_stopping = False
         self.intents = Intents(store, journal, console)
@@ -63,9 +68,11 @@ class Server:
         self._listener = listener
         self._console = console
         self._poll = select.epoll()
-        self._listener_fd = listener.sock.fileno()
-        self._poll.register(self._listener_fd, select.EPOLLIN)
-        self._ports_fd = -1
+        self._channel = channel
+        self._listener_fd = self._ports_fd = -1
+        if listener is not None:
+            self._listener_fd = listener.sock.fileno()
+            self._poll.register(self._listener_fd, select.EPOLLIN)
         if guests is not None:
             self._ports_fd = guests.machine.fileno()
             self._poll.register(self._ports_fd, select.EPOLLIN)
@@ -76,8 +83,14 @@ class Server:
         self._wakeup: tuple[int, int] | None = None
 
     def catch_signals(self) -> None:
-        """Let SIGTERM and SIGINT end the server cleanly, between two turns."""
-        self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        """Let SIGTERM and SIGINT end the server cleanly, between two turns. The image has neither
+        pipes nor anybody who could send them."""
+        try:
+            self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            return
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
@@ -86,22 +99,28 @@ class Server:
     def resume(self, start: Start, intent: Intent | None = None,
                cause: str | None = "") -> None:
         """Go on with the rings of the lives before, and blame whom the last one's `intent` names
-        (see Intents.blame). Raises RegionError."""
+        (see Intents.blame); from now on clients come. Raises RegionError and PathError."""
         standing: dict[int, tuple[int, int]] = {}
         if self.rings is not None:
             for ring in self.rings.resume(start):
                 self._executor.enqueue(ring)
                 standing[ring.conn_id] = ring.standing()
         self.change(self.intents.blame(intent, start.sequence, cause, standing))
+        if self._channel is not None:
+            self._channel.watch(self._poll)
 
     def run(self) -> None:
         """Serve until a signal asks to stop; then end cleanly."""
         if self._last_words is not None:
             self._last_words.begin_serving()
+        drill = self._console.drill
         while not self.is_stopping:
             self.turn()
             if self._last_words is not None:
                 self._last_words.alive()
+            if drill is not None and drill.due is not None:
+                self.intents.name(WAIT)  # no request is to blame
+                drill.carry_out()
         self.end()
 
     def end(self) -> None:
@@ -109,7 +128,10 @@ class Server:
         self._journal.end()
         for conn in list(self.connections.values()):
             self._close(conn)
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
+        if self._channel is not None:
+            self._channel.close()
         self._poll.close()
 
     def turn(self, timeout_s: float | None = None) -> bool:
@@ -126,7 +148,7 @@ class Server:
     # -- 1
 
     def wait(self, timeout_s: float | None) -> list[tuple[int, int]]:
-        """Ready file descriptors and their events."""
+        """Ready file descriptors, lines of the channel, and their events."""
         if timeout_s is None:
             if self._executor.has_work or self._owes_carrying or (
                     self._is_quiet and self._has_idle_work) or (
@@ -134,13 +156,16 @@ class Server:
                 timeout_s = 0
             else:
                 timeout_s = QUIET_S if self._has_idle_work else -1
-                if self._executor.held or self.rings is not None:
+                if self._executor.held or self.rings is not None or self._channel is not None:
                     timeout_s = self._shorten(timeout_s)
-        return self._poll.poll(timeout_s)
+        ready = self._poll.poll(timeout_s)
+        return ready if self._channel is None else self._channel.exchange(ready)
 
     def _shorten(self, timeout_s: float) -> float:
-        """How long to wait with deadlines of held guests, and of a host without VIRQ."""
+        """How long to wait with deadlines of held guests, of a host without VIRQ, of a channel."""
         waits = [timeout_s] if timeout_s >= 0 else []
+        if self._channel is not None and (wait_s := self._channel.wait_s()) >= 0:
+            waits.append(wait_s)
         if self._executor.held:
             waits.append(self._executor.release_held())
         if self._store.unsure:
@@ -174,23 +199,24 @@ class Server:
     def _peek_other(self, fd: int) -> None:
         if fd == self._ports_fd and self.rings is not None:
             self.rings.take_events()
-        elif fd == self._listener_fd:
+        elif fd == self._listener_fd and self._listener is not None:
             for _ in range(ACCEPTS_PER_TURN):
                 sock = self._listener.accept()
                 if sock is None:
                     break
-                self.add(sock)
+                self._add(sock, self._poll, pid_of(sock))
+        elif fd == ARRIVALS and self._channel is not None:
+            while (line := self._channel.accept()) is not None:
+                self._add(line, self._channel.lines, line.pid)
         elif self._wakeup is not None and fd == self._wakeup[0]:
             os.read(fd, 64)
 
-    def add(self, sock: object) -> SocketConnection:
-        """Serve one more connected socket."""
-        conn = SocketConnection(self._next_conn_id, sock)  # type: ignore[arg-type]
+    def _add(self, sock: Stream, poll: Poll, pid: int) -> None:
+        conn = SocketConnection(self._next_conn_id, sock, poll, pid)
         self._next_conn_id += 1
         self.connections[conn.fd] = conn
         self._store.clients.add(conn)
-        self._poll.register(conn.fd, _READ)
-        return conn
+        poll.register(conn.fd, _READ)
 
     # -- 3
 
@@ -239,6 +265,8 @@ class Server:
                 self._publish(conn)
         while self._executor.broken:
             self._close(self._executor.broken.pop())
+        if self._channel is not None:
+            self._channel.flush()
         return appended
 
     def _publish(self, conn: SocketConnection) -> None:
@@ -246,13 +274,13 @@ class Server:
         if not conn.publish():
             self._close(conn)
         elif conn.unsent and not owed:
-            self._poll.modify(conn.fd, select.EPOLLOUT)
+            conn.poll.modify(conn.fd, select.EPOLLOUT)
 
     def _flush(self, conn: SocketConnection) -> None:
         if not conn.flush():
             self._close(conn)
         elif not conn.unsent:
-            self._poll.modify(conn.fd, _READ)
+            conn.poll.modify(conn.fd, _READ)
             if conn.inbox:
                 self._executor.enqueue(conn)
 
@@ -260,7 +288,7 @@ class Server:
         if conn.sock.fileno() < 0:
             return
         del self.connections[conn.fd]
-        self._poll.unregister(conn.fd)
+        conn.poll.unregister(conn.fd)
         conn.sock.close()
         self._store.disconnect(conn)
 

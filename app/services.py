@@ -14,6 +14,7 @@ from typing import TextIO
 
 from app import wire
 from app.client import Client
+from app.drill import Drill
 from app.errors import Einval
 from app.wire import Request
 
@@ -26,6 +27,7 @@ class Console:
     def __init__(self, level: str = "info", stream: TextIO = sys.stderr) -> None:
         self.logs_requests = level == "debug"
         self.reporter: Callable[[], str] = str  # what report() answers; set once all is up
+        self.drill: Drill | None = None  # with --drill
         self.protected: set[tuple[int, int]] = set()  # device and inode of files not to be touched
         self._level = LEVELS.index(level)
         self._stream = stream
@@ -41,6 +43,10 @@ class Console:
     def info(self, text: str) -> None:
         """What an operator wants to know once."""
         self._line(2, text)
+
+    def debug(self, text: str) -> None:
+        """What only somebody who looks for a fault wants to know."""
+        self._line(3, text)
 
     def verdict(self, text: str) -> None:
         """The outcome of a verification."""
@@ -90,6 +96,16 @@ class Console:
     def report(self) -> str:
         """The process's part of CONTROL memreport."""
         return self.reporter()
+
+    def drills(self) -> list[str]:
+        """The kinds of crash that can be ordered."""
+        return self.drill.kinds if self.drill is not None else []
+
+    def order_drill(self, words: list[str]) -> None:
+        """CONTROL crash. Raises Einval."""
+        if self.drill is None:
+            raise Einval
+        self.drill.order(words)
 
     def _line(self, level: int, text: str) -> None:
         if level <= self._level:

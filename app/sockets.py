@@ -3,6 +3,8 @@
 
 Q1. While bytes are owed to a connection, nothing more is read from it.
 Q2. A connection that lets more than OWED_BYTES_MAX pile up is closed.
+Q3. What carries the bytes is a socket, or a line of a channel (lines.py) that behaves as one; what
+    says that it can be used is an epoll, or the lines. Nothing here or above asks which.
 Knows nothing of requests' meaning and of the turn."""
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import socket
 import stat
 import struct
+from typing import Protocol
 
 from app.client import Client
 from app.quarantine import socket_entry
@@ -31,16 +34,45 @@ class SocketError(Exception):
     """The socket cannot be listened on; the text says why."""
 
 
+class Stream(Protocol):
+    """The part of a socket that a connection needs."""
+
+    def fileno(self) -> int:
+        """A number that no other open stream has; -1 once it is closed."""
+
+    def recv(self, size: int, /) -> bytes:
+        """What has come, b"" at the end. Raises BlockingIOError or ConnectionError."""
+
+    def send(self, data: bytes, flags: int, /) -> int:
+        """Send what is taken; how many bytes. Raises BlockingIOError or ConnectionError."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Poll(Protocol):
+    """The part of an epoll that concerns one stream, by its number."""
+
+    def register(self, fd: int, events: int, /) -> None:
+        """Tell of these events from now on."""
+
+    def modify(self, fd: int, events: int, /) -> None:
+        """Tell of these instead."""
+
+    def unregister(self, fd: int, /) -> None:
+        """Tell of nothing."""
+
+
 class SocketConnection(Client):
-    """One client on the unix socket. `inbox` holds received bytes that are not executed yet."""
+    """One client on the unix socket, or on the channel. `inbox` holds received bytes that are not
+    executed yet; `poll` is to say when `sock` can be used."""
 
-    __slots__ = ("fd", "held_check", "inbox", "is_queued", "sock", "unsent")
+    __slots__ = ("fd", "held_check", "inbox", "is_queued", "poll", "sock", "unsent")
 
-    def __init__(self, conn_id: int, sock: socket.socket) -> None:
-        pid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED,
-                                                  _CREDENTIALS.size))[0]
+    def __init__(self, conn_id: int, sock: Stream, poll: Poll, pid: int) -> None:
         super().__init__(conn_id, 0, privileged=True, pid=pid)
         self.sock = sock
+        self.poll = poll
         self.fd = sock.fileno()
         self.inbox = b""
         self.unsent = b""
@@ -101,6 +133,13 @@ class SocketConnection(Client):
             return False
         self.unsent = data[sent:] if sent < len(data) else b""
         return True
+
+
+def pid_of(sock: socket.socket) -> int:
+    """The process that has connected."""
+    pid: int = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED,
+                                                   _CREDENTIALS.size))[0]
+    return pid
 
 
 class Listener:

@@ -145,7 +145,10 @@ def replay(reader: LogReader, start: int, start_sequence: int, cell: TailCell | 
 
 
 def _is_unformatted(head: bytes, region_size: int) -> bool:
-    """Whether format_region() has not begun, or died in the first superblock."""
+    """Whether format_region() has not begun, or died in the first superblock. The crash slot is
+    not ours: a kernel may have written it before."""
+    head = (head[:layout.CRASH_SLOT_OFFSET]
+            + head[layout.CRASH_SLOT_OFFSET + layout.CRASH_SLOT_SIZE:])
     written = record.encode_superblock(first_superblock(region_size))
     kept = len(head[:layout.SUPERBLOCK_SIZE].rstrip(b"\0"))
     return head[:kept] == written[:kept] and not any(head[kept:])

@@ -4,18 +4,25 @@
 G1. No writable mapping of the region exists in the process: a wild store cannot reach it.
 G2. One writer: the file is held under an exclusive lock for the life of the process.
 G3. All space is reserved when the file is made, so that a full tmpfs cannot fail a later write.
+G4. A device is a region of the size that it says; nothing else than a plain file and a device is
+    opened, and opening waits for nobody.
 Knows nothing of what the bytes mean. Change with: recover.py, which says whose region it is."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import stat
+from collections.abc import Callable
 from typing import Protocol
 
 from persist import layout
 
 _pwrite = os.pwrite
+_KINDS = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a fifo"), (stat.S_ISSOCK, "a socket"),
+          (stat.S_ISCHR, "a device without a size"), (stat.S_ISBLK, "a device without a size"))
 
 
 class RegionError(Exception):
@@ -35,15 +42,20 @@ class Medium(Protocol):
 
 
 class RegionFile:
-    """A region in a file (tmpfs for the daemon). Implements Medium."""
+    """A region in a file (tmpfs for the daemon), or on a device (the image's). Implements
+    Medium."""
 
-    def __init__(self, path: str, fd: int, size: int) -> None:
+    def __init__(self, path: str, fd: int, size: int, is_device: bool = False) -> None:
         self.path = path
         self.size = size
+        self.is_device = is_device
+        self.progress: Callable[[], None] | None = None  # told of each read
         self._fd = fd
 
     def read(self, offset: int, size: int) -> bytes:
         assert offset >= 0 and offset + size <= self.size, (hex(offset), size)
+        if self.progress is not None:
+            self.progress()
         data = os.pread(self._fd, size, offset)
         while len(data) < size:
             more = os.pread(self._fd, size - len(data), offset + len(data))
@@ -72,22 +84,20 @@ class RegionFile:
 
 
 def open_region(path: str, size: int | None) -> RegionFile:
-    """Open or make the region file `path` for the one server that owns it.
+    """Open or make the region file `path` for the one server that owns it, or open a device.
 
-    `size` in bytes is for a new file (None: the default); an existing region keeps its size, and
-    another `size` is refused. Dying halfway leaves a file without superblocks, which counts as new.
-    Raises RegionError with one clear line."""
+    `size` in bytes is for a new file (None: the default); an existing region keeps its size, as
+    does a device, and another `size` is refused. Dying halfway leaves a file without superblocks,
+    which counts as new. Raises RegionError with one clear line."""
     wanted = layout.REGION_SIZE_DEFAULT if size is None else size
     if not layout.REGION_SIZE_MIN <= wanted <= layout.REGION_SIZE_MAX:
         raise RegionError(f"region size {wanted}: must be {layout.REGION_SIZE_MIN} bytes (1 MiB) "
                           f"to {layout.REGION_SIZE_MAX}")
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise RegionError(f"{path}: cannot open the region: {error.strerror}") from error
+    fd, present, is_device = _open(path, os.O_RDWR, may_make=True)
     try:
         _lock(fd, path)
-        present = os.fstat(fd).st_size
+        if not is_device:
+            present = os.fstat(fd).st_size  # whoever held the lock before may have made it
         if present == 0:
             _reserve(fd, path, wanted)
             present = wanted
@@ -100,20 +110,46 @@ def open_region(path: str, size: int | None) -> RegionFile:
     except RegionError:
         os.close(fd)
         raise
-    return RegionFile(path, fd, present)
+    return RegionFile(path, fd, present, is_device)
 
 
 def open_region_for_reading(path: str) -> RegionFile:
-    """The region file for a tool beside the server: no lock, no write. Raises RegionError."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise RegionError(f"{path}: cannot open the region: {error.strerror}") from error
-    size = os.fstat(fd).st_size
+    """The region for a tool beside the server: no lock, no write. Raises RegionError."""
+    fd, size, is_device = _open(path, os.O_RDONLY, may_make=False)
     if size < layout.REGION_SIZE_MIN:
         os.close(fd)
         raise RegionError(f"{path}: {size} bytes are too few for a region")
-    return RegionFile(path, fd, size)
+    return RegionFile(path, fd, size, is_device)
+
+
+def _open(path: str, flags: int, may_make: bool) -> tuple[int, int, bool]:
+    """Descriptor, size, and whether it is a device (G4). Raises RegionError."""
+    flags |= os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        try:
+            fd = os.open(path, flags)
+        except FileNotFoundError:
+            if not may_make:
+                raise
+            fd = os.open(path, flags | os.O_CREAT, 0o600)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RegionError(f"{path}: cannot open the region: {reason}") from error
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode):
+        return fd, status.st_size, False
+    size = 0
+    if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+        size = status.st_size
+        if not size:
+            with contextlib.suppress(OSError):
+                size = os.lseek(fd, 0, os.SEEK_END)
+        if size > 0:
+            return fd, size, True
+    os.close(fd)
+    kind = next((name for is_kind, name in _KINDS if is_kind(status.st_mode)), "something else")
+    raise RegionError(f"{path}: this is {kind}: a region is a plain file, or a device that has "
+                      "a size")
 
 
 def _lock(fd: int, path: str) -> None:

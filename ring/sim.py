@@ -6,6 +6,7 @@ oxenstored run on it too.
 S1. A domain's identity is the inode of its ring file: a new domain's ring is a new file.
 S2. Which domains changed is told by inotify, if the system has it: else all must be looked at.
 S3. No guest's silence may cost another's notification.
+S4. One server at a time: the directory itself is locked, as long as the server lives.
 Knows nothing of xenstore."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import socket
 import struct
 import sys
-from fcntl import ioctl
+from fcntl import LOCK_EX, LOCK_NB, flock, ioctl
 from termios import TIOCOUTQ
 
 from ring.host import DomainState, HostError, OwnRing
@@ -28,6 +29,7 @@ PORT_VIRQ_DOM_EXC = 1
 PORT_GUEST_BASE = 1000
 DOMID_FIRST_RESERVED = 0x7FF0
 PORTS_PER_CALL = 512
+PATH_MAX = 107  # of a unix socket
 
 _ALIVE = {"running": False, "shutdown": True, "crashed": True}  # word -> is_shutdown
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN, errno.ENOBUFS, errno.EPROTOTYPE)
@@ -47,12 +49,16 @@ class SimHost:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         path = self._path("evtchn.sock")
+        if len(os.fsencode(path)) > PATH_MAX:
+            raise HostError(f"{path}: longer than the {PATH_MAX} bytes of a unix socket's path")
+        self._lock = _lock(directory)
         try:
             if os.path.lexists(path):
                 os.unlink(path)
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             self._sock.bind(path)
         except OSError as error:
+            os.close(self._lock)
             raise HostError(f"{path}: cannot bind: {error.strerror}") from error
         self._sender = _sender()
         self._inode = os.stat(path).st_ino
@@ -161,9 +167,27 @@ class SimHost:
                 os.unlink(path)
         except FileNotFoundError:
             pass
+        os.close(self._lock)
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name}"
+
+
+def _lock(directory: str) -> int:
+    """A descriptor that keeps others out (S4). Raises HostError."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"{directory}: cannot open: {error.strerror}") from error
+    try:
+        flock(fd, LOCK_EX | LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        if error.errno != errno.EWOULDBLOCK:
+            raise HostError(f"{directory}: cannot lock: {error.strerror}") from error
+        raise HostError(f"{directory}: another server serves this simulated Xen directory"
+                        ) from error
+    return fd
 
 
 def _sender() -> socket.socket:

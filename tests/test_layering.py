@@ -20,7 +20,8 @@ CORE = {f"app.{name}" for name in [
     "isolation", "args", "domain_ops", "fairness", "quarantine"]}
 STORES = {f"app.{name}" for name in ["codec", "replay", "seal", "streams", "journal"]}
 EDGES = {f"app.{name}" for name in [
-    "serve", "execute", "rings", "guests", "intents", "lastwords", "sockets", "services",
+    "serve", "execute", "rings", "guests", "intents", "lastwords", "sockets", "services", "boot",
+    "mux", "lines", "channel", "drill", "limits", "snapshot",
     "__main__"]}
 STDLIB = set(sys.stdlib_module_names) | {"__future__"}
 # Of the standard library the core takes what computes, and nothing else.

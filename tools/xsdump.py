@@ -19,11 +19,13 @@ from app import path as paths
 from app.effects import Item
 from app.items import grouped
 from app.journal import SEAL_AUTHOR, seal_message
+from app.lastwords import telling
 from app.path import ROOT, Path
 from app.replay import Replay
 from app.seal import Sealer, perms_text
 from app.tree import Node
 from persist import layout, oid
+from persist.crash import read_crash_slot
 from persist.reader import LogReader
 from persist.record import Kind, Record
 from persist.recover import Recovery, newest_tail_cell, recover
@@ -165,6 +167,7 @@ def show_info(region: RegionFile, _: argparse.Namespace) -> int:
     print(f"outcome         {found.outcome.value}"
           + ("" if found.state is None else ", ended on purpose" if replay.ended_cleanly
              else ", running or crashed"))
+    show_crash_slot(region)
     if found.state is None:
         return 0
     window = found.state.tail - found.state.superblock.start
@@ -179,7 +182,7 @@ def show_info(region: RegionFile, _: argparse.Namespace) -> int:
     if life is not None:
         print(f"life            {life.number}, started {_when(life.time_us)} after: {life.outcome}")
         if life.cause:
-            print(f"last death      {life.cause.splitlines()[-1]}")
+            print(f"last death      {telling(life.cause)}")
     digest = replay.compute_digest()
     agrees = "agrees" if digest == replay.digest else "DIFFERS from the recorded one"
     print(f"state           {len(replay.nodes)} nodes, {len(replay.items)} items, "
@@ -200,6 +203,20 @@ def show_info(region: RegionFile, _: argparse.Namespace) -> int:
     for note in found.notes:
         print(f"note            {note}")
     return 0
+
+
+def show_crash_slot(region: RegionFile) -> None:
+    """Print what a kernel has written of the last life's end, if there is a kernel."""
+    slot = read_crash_slot(region)
+    if slot is None:
+        return
+    if slot.is_torn:
+        print("crash slot      torn: it does not verify")
+        return
+    print(f"crash slot      written {_when(slot.time_us)} in restart {slot.restart}: "
+          f"{telling(slot.text) or 'nothing is said'}")
+    for line in slot.text.splitlines():
+        print(f"                | {''.join(map(_printable, line))}")
 
 
 def show_log(region: RegionFile, options: argparse.Namespace) -> int:
@@ -397,7 +414,7 @@ def describe(one: Record) -> str:
         life = codec.decode_life(one.payload)
         text = f"{head} {_when(life.time_us)} life {life.number} begins: {life.outcome}"
         if life.cause:
-            text += f"; the last one ended by: {life.cause.splitlines()[-1]}"
+            text += f"; the last one ended by: {telling(life.cause)}"
         return text + "".join(f"; dropped {size} bytes at {position:#x}: {reason}"
                               for position, size, reason in life.damages)
     return f"{head} the life ends on purpose" if one.kind == Kind.END else head
@@ -436,6 +453,10 @@ def _kind_name(kind: int) -> str:
 def _when(time_us: int) -> str:
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_us // 1_000_000))
     return f"{stamp}.{time_us % 1_000_000 // 1000:03}"
+
+
+def _printable(char: str) -> str:
+    return char if char.isprintable() else "?"
 
 
 def _text(data: bytes) -> str:

@@ -66,7 +66,8 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int
 
 def test_clean_end_and_what_it_says(daemon: Daemon, tmp_path: Path) -> None:
     """SIGTERM: exit code 0, no socket left, and the next life knows it was meant."""
-    assert "new" in daemon.lines[0] and daemon.socket_path in daemon.lines[1]
+    assert "new" in daemon.lines[0] and "admits at most" in daemon.lines[1]
+    assert daemon.socket_path in daemon.lines[2]
     assert oct(os.stat(daemon.socket_path).st_mode)[-3:] == "600"
     assert daemon.end() == 0
     assert not os.path.exists(daemon.socket_path)
@@ -123,6 +124,9 @@ def test_damaged_region_is_kept_and_told(daemon: Daemon, tmp_path: Path) -> None
     (("--region", "/proc/region"), 1, "/proc/region"),
     (("--socket", "/tmp/" + "x" * 120), 1, "107 bytes"),
     (("--region", "/etc/passwd"), 1, "/etc/passwd"),
+    (("--region", "/dev/null"), 1, "/dev/null: this is a device without a size"),
+    (("--region", "/dev"), 1, "/dev: cannot open the region: Is a directory"),
+    (("--snapshot", "/no/such/device"), 1, "/no/such/device"),
 ])
 def test_wrong_arguments(tmp_path: Path, arguments: tuple[str, ...], code: int,
                          words: str) -> None:
@@ -132,6 +136,45 @@ def test_wrong_arguments(tmp_path: Path, arguments: tuple[str, ...], code: int,
     got, text = run(*base, *arguments)
     assert got == code, text
     assert words in text.splitlines()[-1] and "Traceback" not in text
+
+
+def test_a_second_server_takes_no_guests_away(tmp_path: Path) -> None:
+    """One simulated Xen directory, one server; and a directory with too long a name has none."""
+    (tmp_path / "sim").mkdir()
+    host = f"sim:{tmp_path / 'sim'}"
+    first = Daemon(tmp_path, "--host", host)
+    first.wait_until_listening()
+    inode = os.stat(tmp_path / "sim" / "evtchn.sock").st_ino
+    code, text = run("--socket", str(tmp_path / "s2"), "--region", str(tmp_path / "r2"),
+                     "--region-size", "1M", "--host", host)
+    assert code == 1 and "another server serves this simulated Xen directory" in text
+    assert "Traceback" not in text and os.stat(tmp_path / "sim" / "evtchn.sock").st_ino == inode
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    again = Daemon(tmp_path, "--host", host)
+    again.wait_until_listening()
+    assert again.end() == 0
+    (tmp_path / ("x" * 120)).mkdir()
+    code, text = run("--socket", str(tmp_path / "s2"), "--region", str(tmp_path / "r2"),
+                     "--region-size", "1M", "--host", f"sim:{tmp_path / ('x' * 120)}")
+    assert code == 1 and "longer than the 107 bytes" in text and text.count("\n") == 1
+
+
+def test_a_crash_file_of_ones_own(tmp_path: Path) -> None:
+    """It is used, protected and removed; one that cannot be had costs a warning."""
+    one = Daemon(tmp_path, "--crash-file", str(tmp_path / "words"))
+    one.wait_until_listening()
+    assert (tmp_path / "words").exists() and not (tmp_path / "region.crash").exists()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(one.socket_path)
+        payload = b"logfile\0" + os.fsencode(tmp_path / "words") + b"\0"
+        sock.sendall(bytes(12) + len(payload).to_bytes(4, "little") + payload)
+        assert sock.recv(100)[16:] == b"EINVAL\0"
+    assert one.end() == 0 and not (tmp_path / "words").exists()
+    for path in (tmp_path / "no" / "words", tmp_path / "region"):
+        two = Daemon(tmp_path, "--crash-file", str(path))
+        two.wait_until_listening()
+        assert two.end() == 0
+        assert any("a death will be unexplained: " + str(path) in line for line in two.lines)
 
 
 def test_full_tmpfs(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ class FakeServices:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, ...]] = []
+        self.kinds: list[str] = []  # of drills
 
     def log_requests(self, on: bool) -> None:
         """CONTROL log."""
@@ -114,6 +115,16 @@ class FakeServices:
     def report(self) -> str:
         """The process's part of CONTROL memreport."""
         return "process: fake\n"
+
+    def drills(self) -> list[str]:
+        """The kinds of crash that CONTROL crash lists."""
+        return self.kinds
+
+    def order_drill(self, words: list[str]) -> None:
+        """CONTROL crash KIND."""
+        if words[0] not in self.kinds:
+            raise Einval
+        self.calls.append(("order_drill", *words))
 
 
 def nul(*parts: str | bytes | int) -> bytes:

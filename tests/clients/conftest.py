@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.subjects import Ours, OursReborn, Subject, running
+from tests.clients.subjects import Ours, OursFar, OursReborn, Subject, running
 
 
 @pytest.fixture(autouse=True)
@@ -16,23 +16,23 @@ def limited(time_limit: None) -> None:
 
 
 
-@pytest.fixture(params=[Subject.name, Ours.name])
+@pytest.fixture(params=[Subject.name, Ours.name, OursFar.name])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """C xenstored, and ours."""
+    """C xenstored, ours, and ours behind a channel."""
     with running(request.param) as server:
         yield server
 
 
-@pytest.fixture(params=[Subject.name, Ours.name, OursReborn.name])
+@pytest.fixture(params=[Subject.name, Ours.name, OursReborn.name, OursFar.name])
 def any_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """C xenstored, ours, and ours killed after every program."""
+    """C xenstored, ours, ours killed after every program, and ours behind a channel."""
     with running(request.param) as server:
         yield server
 
 
-@pytest.fixture
-def ours() -> Iterator[Ours]:
+@pytest.fixture(params=[Ours.name, OursFar.name])
+def ours(request: pytest.FixtureRequest) -> Iterator[Ours]:
     """Ours alone: for what C xenstored has not, or cannot survive."""
-    with running(Ours.name) as server:
+    with running(request.param) as server:
         assert isinstance(server, Ours)
         yield server

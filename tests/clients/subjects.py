@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers under test, alike: ours, ours killed again and again, and C xenstored.
+"""The servers under test, alike: ours, ours killed again and again, ours behind a channel, and C
+xenstored.
 
 J1. What is expected of ours is expected of C xenstored too, by the same line of a test, unless the
     test says why not.
@@ -71,6 +72,12 @@ class OursReborn(Ours):
         return done
 
 
+class OursFar(Ours):
+    """Our server with nothing but a byte channel, as in the image; tools/xsmux has the socket."""
+
+    name = "tardigrade-channel"
+
+
 @contextlib.contextmanager
 def running(name: str) -> Iterator[Subject]:
     """A new server of that name."""
@@ -79,8 +86,8 @@ def running(name: str) -> Iterator[Subject]:
             yield Subject(directory / "socket")
     else:
         oracle.fetch()  # the programs
-        kind = {one.name: one for one in (Ours, OursReborn)}[name]
-        with OurServer() as server:
+        kind = {one.name: one for one in (Ours, OursReborn, OursFar)}[name]
+        with OurServer(has_channel=kind is OursFar) as server:
             yield kind(server)
 
 

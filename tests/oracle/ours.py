@@ -9,6 +9,7 @@
 A1. Whatever was started is ended, and the files that it made are removed: socket, log, region,
     copies of damaged regions; and the directory, if it was made here.
 A2. A server that ends although nobody asked it to is an error, at the latest in close().
+A3. With a channel, tools/xsmux has the socket, and outlives the server unless it is killed itself.
 Knows nothing of the server but its command line."""
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tests.oracle.oracle import POLL_S, placement_prefix
+from tests.oracle.oracle import POLL_S, can_connect, placement_prefix
 from tests.oracle.xsclient import ConnectionClosed, MessageType, NoReply, SocketConnection
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -53,10 +54,10 @@ class OurServer:
 
     def __init__(self, directory: str | Path | None = None, *, sim: str | Path | None = None,
                  arguments: Sequence[str] = (), cpu: int | None = None,
-                 fifo: bool = False, module: str = "app") -> None:
+                 fifo: bool = False, module: str = "app", has_channel: bool = False) -> None:
         """`directory` gets socket and log: a new temporary one by default. `sim` is a simulated
         Xen directory, which must exist. `arguments` are added to the command line. `module`: what
-        is run, app by default."""
+        is run, app by default. `has_channel`: clients come by way of tools/xsmux."""
         self._owns_directory = directory is None
         self.directory = Path(directory or tempfile.mkdtemp(prefix="tardigrade-")).resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -64,11 +65,16 @@ class OurServer:
         self.log_path = self.directory / "log"
         where = RAM_DIRECTORY if has_room(RAM_DIRECTORY) else self.directory
         self.region_path = where / f"tardigrade-test-{secrets.token_hex(8)}.region"
+        channel_path = str(self.directory / "channel")
         self._command = [
             *placement_prefix(cpu, fifo), sys.executable, "-m", module,
-            "--socket", str(self.socket_path), "--region", str(self.region_path),
+            *(["--channel", channel_path] if has_channel else ["--socket", str(self.socket_path)]),
+            "--region", str(self.region_path),
             "--host", f"sim:{Path(sim).resolve()}" if sim is not None else "none", *arguments]
+        self._mux_command = [sys.executable, "-m", "tools.xsmux", str(self.socket_path),
+                             channel_path] if has_channel else []
         self._process: subprocess.Popen[bytes] | None = None
+        self._mux: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> OurServer:
         try:
@@ -94,6 +100,12 @@ class OurServer:
         return self._process.pid
 
     @property
+    def mux_pid(self) -> int:
+        """The process id of the multiplexer."""
+        assert self._mux is not None, "not started"
+        return self._mux.pid
+
+    @property
     def log(self) -> str:
         """What the server has said in all its lives."""
         try:
@@ -104,10 +116,9 @@ class OurServer:
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start, and wait until a request is answered. Raises ServerError."""
         assert self._process is None, "started already"
-        with open(self.log_path, "ab") as log:
-            self._process = subprocess.Popen(
-                self._command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True)
+        if self._mux_command and self._mux is None:
+            self.start_mux()
+        self._process = self._spawn(self._command)
         deadline = time.monotonic() + timeout_s
         while not self.is_answering():
             if self._process.poll() is not None:
@@ -115,6 +126,28 @@ class OurServer:
             if time.monotonic() > deadline:
                 raise self._error(f"does not answer after {timeout_s:g} s")
             time.sleep(POLL_S)
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        with open(self.log_path, "ab") as log:
+            return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log,
+                                    stderr=log, start_new_session=True)
+
+    def start_mux(self) -> None:
+        """Start the multiplexer, and wait until it listens. Raises ServerError."""
+        assert self._mux is None, "started already"
+        self._mux = self._spawn(self._mux_command)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not can_connect(self.socket_path):
+            if self._mux.poll() is not None or time.monotonic() > deadline:
+                raise self._error("the multiplexer does not listen")
+            time.sleep(POLL_S)
+
+    def kill_mux(self) -> None:
+        """SIGKILL for the multiplexer; the server stays."""
+        assert self._mux is not None, "not started"
+        self._mux.kill()
+        self._mux.wait()
+        self._mux = None
 
     def is_answering(self, timeout_s: float = 1.0) -> bool:
         """Whether the server answers a request."""
@@ -162,12 +195,13 @@ class OurServer:
 
     def discard(self) -> None:
         """Kill if running, and remove everything, whatever state the server is in."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-        for path in (self.socket_path, self.log_path,
+        for process in (self._process, self._mux):
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._process = self._mux = None
+        for path in (self.socket_path, self.log_path, self.directory / "channel",
                      *self.region_path.parent.glob(self.region_path.name + "*")):
             path.unlink(missing_ok=True)
         if self._owns_directory:

@@ -278,8 +278,15 @@ def test_without_inotify_any_may_have_changed(tmp_path: Path, failing: str,
 # -- beginning and ending
 
 
+def die(host: SimHost) -> None:
+    """Without a word: only what the kernel knows of the process is gone."""
+    os.close(host._lock)
+    host._lock = os.open("/dev/null", os.O_RDONLY)  # for whoever closes it
+
+
 def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
-    first = SimHost(str(tmp_path))  # and it dies without a word
+    first = SimHost(str(tmp_path))
+    die(first)
     second = SimHost(str(tmp_path))
     raise_ports(tmp_path, struct.pack("<I", 1))
     assert (first.pending(), second.pending()) == ([], [1])
@@ -288,8 +295,35 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     SimHost(str(tmp_path)).close()
 
 
+def test_a_second_server_takes_nothing_away(tmp_path: Path, host: SimHost) -> None:
+    """S4: it is refused before it has touched anything, as often as it tries; after the first's
+    end it is welcome."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(HostError, match="another server serves this simulated") as caught:
+            SimHost(str(tmp_path))
+        assert str(tmp_path) in str(caught.value)
+    assert len(os.listdir("/proc/self/fd")) == before
+    raise_ports(tmp_path, struct.pack("<I", 7))
+    assert host.pending() == [7]
+    host.close()
+    SimHost(str(tmp_path)).close()
+
+
+def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
+    """One clear line, and the longest that fits is served."""
+    name = "x" * (107 - len(f"{tmp_path}//evtchn.sock"))
+    for directory in (tmp_path / name, tmp_path / (name + "x")):
+        directory.mkdir()
+    SimHost(str(tmp_path / name)).close()
+    with pytest.raises(HostError, match="longer than the 107 bytes of a unix socket's path"):
+        SimHost(str(tmp_path / (name + "x")))
+    assert os.listdir(tmp_path / (name + "x")) == []
+
+
 def test_closing_removes_its_own_socket_only(tmp_path: Path) -> None:
     first = SimHost(str(tmp_path))
+    die(first)
     second = SimHost(str(tmp_path))
     first.close()
     assert (tmp_path / "evtchn.sock").exists(), "that was another's"
@@ -313,6 +347,6 @@ def test_closing_gives_all_descriptors_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["missing", "file"])
 def test_what_is_no_directory_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(HostError, match=r"evtchn\.sock: cannot bind") as caught:
+    with pytest.raises(HostError, match=f"{name}: cannot open: ") as caught:
         SimHost(str(tmp_path / name))
     assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from persist import layout
 from tests.app.test_main import Daemon
 from tests.crash.world import ArrayMedium, Life
+from tests.persist.test_crash_slot import slot
 
 XSDUMP = str(Path(__file__).resolve().parents[2] / "tools" / "xsdump")
 TIMEOUT_S = 30
@@ -194,3 +196,39 @@ def test_live_region(tmp_path: Path) -> None:
         assert follower.stdout is not None
         follower.stdout.close()
         daemon.end()
+
+
+def test_the_crash_slot_is_shown(tmp_path: Path) -> None:
+    """What a kernel has written of the end: the line that tells, and all of it below; a torn slot
+    is said to be torn; without a kernel there is nothing of it. Also without records."""
+    path = tmp_path / "region"
+    for image in (bytes(left_by_crash(1).medium.bytes), bytes(layout.REGION_SIZE_MIN)):
+        path.write_bytes(image)
+        assert "crash slot" not in xsdump(path, "info")[1]
+        data = bytearray(image)
+        whole = slot(b"rax 1\x1b\nkernel: divide error at rip 0x1 in restart 3\n")
+        data[0x3000:0x3000 + len(whole)] = whole
+        path.write_bytes(data)
+        code, text = xsdump(path, "info")
+        lines = text.splitlines()
+        index = next(index for index, line in enumerate(lines) if line.startswith("crash slot"))
+        assert code == 0 and lines[index].startswith("crash slot      written 2023-11-1")
+        assert lines[index].endswith("in restart 3: kernel: divide error at rip 0x1 in restart 3")
+        assert [line.strip() for line in lines[index + 1:index + 3]] == [
+            "| rax 1?", "| kernel: divide error at rip 0x1 in restart 3"]
+        data[0x3000 + 40] ^= 1
+        path.write_bytes(data)
+        assert "crash slot      torn" in xsdump(path, "info")[1]
+        data[0x3000:0x4000] = slot(b"").ljust(0x1000, b"\0")
+        path.write_bytes(data)
+        assert "in restart 3: nothing is said\n" in xsdump(path, "info")[1]
+
+
+@pytest.mark.parametrize("name", ["fifo", ".", "/dev/null", "socket"])
+def test_what_is_no_region_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """A fifo too, which nobody writes to."""
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "socket"))
+        code, text = xsdump(tmp_path / name, "info")
+    assert code == 3 and text.count("\n") == 1 and text.startswith("xsdump: "), text
