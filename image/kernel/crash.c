@@ -174,8 +174,10 @@ static void say_why(void)
         return;
     size_t size = strlen(account);
     size_t most = sizeof(slot.text) - size;
-    if (slot.size > most)
+    if (slot.size > most) {
         slot.size = (uint32_t)most;
+        slot.text[most - 1] = '\n';
+    }
     memcpy(slot.text + slot.size, account, size);
     slot.size += (uint32_t)size;
     slot_store();

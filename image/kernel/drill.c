@@ -5,6 +5,8 @@
 #include "device.h"
 #include "linux.h"
 
+#define LIST_SIZE 512
+
 static void double_fault(void)
 {
     /* the page fault of the push has no stack either */
@@ -41,6 +43,11 @@ static void snapshot_write(void)
     *(volatile uint8_t *)direct(keep.snapshot_pa) = 0xcc;
 }
 
+static void power_off(void)
+{
+    machine_off("a drill");
+}
+
 static int overflow(int depth)
 {
     volatile char room[1024];
@@ -63,8 +70,32 @@ static const struct { const char *name; void (*run)(void); } drills[] = {
     {"kernel-page-fault", page_fault}, {"kernel-stack-overflow", stack_overflow},
     {"kernel-panic", kernel_panic}, {"kernel-code-write", code_write},
     {"initrd-write", initrd_write}, {"region-write", region_write_wild},
-    {"snapshot-write", snapshot_write},
+    {"snapshot-write", snapshot_write}, {"power-off", power_off},
 };
+
+static uint64_t drill_list(char *to, size_t size)
+{
+    uint64_t at = 0;
+    for (uint32_t index = 0; index < COUNT(drills); index++)
+        at += (uint64_t)format(to + at, size - at, "%s\n", drills[index].name);
+    return at;
+}
+
+static uint64_t drill_size(void)
+{
+    char list[LIST_SIZE];
+    return drill_list(list, sizeof(list));
+}
+
+static int64_t drill_read(struct file *file, void *to, uint64_t size, uint64_t offset)
+{
+    (void)file;
+    char list[LIST_SIZE];
+    uint64_t end = drill_list(list, sizeof(list));
+    uint64_t count = offset >= end ? 0 : size < end - offset ? size : end - offset;
+    memcpy(to, list + offset, count);
+    return (int64_t)count;
+}
 
 static int64_t drill_open(struct file *file)
 {
@@ -84,5 +115,6 @@ static int64_t drill_write(struct file *file, const void *from, uint64_t size, u
 }
 
 const struct device drill_device = {
-    .path = "/dev/drill", .mode = S_IFCHR | 0200, .open = drill_open, .write = drill_write,
+    .path = "/dev/drill", .mode = S_IFCHR | 0600, .open = drill_open, .size = drill_size,
+    .read = drill_read, .write = drill_write,
 };

@@ -142,7 +142,7 @@ bool clock_is_waiting(void);
 
 /* ---- watchdog.c: the program's own running time since the last sign of progress */
 void watchdog_start(void);
-void watchdog_set(uint64_t ns); /* setitimer(ITIMER_PROF); 0: no limit of the program's own */
+void watchdog_set(uint64_t ns); /* setitimer(ITIMER_PROF); 0: as at the start */
 void watchdog_tick(struct frame *frame);
 
 /* ---- random.c */

@@ -43,8 +43,8 @@ struct queue {
 };
 
 static struct queue control_rx, control_tx, rx, tx;
-static char *device; /* its registers; NULL: there is none */
-static bool is_broken;
+static char *device; /* its registers */
+static bool is_broken; /* or not there: a snapshot's program may have it open all the same */
 static volatile bool has_changed; /* the device says so: look at its status */
 
 static bool is_connected; /* a peer has the other end open */
@@ -134,7 +134,7 @@ static void queue_publish(struct queue *queue)
 static bool queue_take(struct queue *queue, uint32_t *id, uint32_t *size)
 {
     uint16_t index = queue->rings->used.index;
-    if (is_broken || index == queue->taken)
+    if (index == queue->taken || is_broken)
         return false;
     compiler_barrier();
     uint32_t at = queue->taken % QUEUE_SIZE;
@@ -288,17 +288,26 @@ static bool tx_has_room(void)
     return has_room;
 }
 
+/* First in each operation, so that none of them touches a device that is not there. */
+static bool channel_is_usable(void)
+{
+    if (!is_broken)
+        control_take();
+    return !is_broken;
+}
+
 static int64_t channel_open(struct file *file)
 {
     (void)file;
-    return device ? 0 : -ENODEV;
+    return is_broken ? -ENODEV : 0;
 }
 
 static int64_t channel_read(struct file *file, void *to, uint64_t size, uint64_t offset)
 {
     (void)file, (void)offset;
     uint64_t done = 0;
-    control_take();
+    if (!channel_is_usable())
+        return -EIO;
     while (done < size && rx_has_data()) {
         uint64_t left = piece.size - piece.offset;
         uint64_t part = size - done < left ? size - done : left;
@@ -310,8 +319,6 @@ static int64_t channel_read(struct file *file, void *to, uint64_t size, uint64_t
     }
     if (done || !size)
         return (int64_t)done;
-    if (is_broken)
-        return -EIO;
     if (!has_ended)
         return -EAGAIN;
     has_ended = false;
@@ -322,7 +329,8 @@ static int64_t channel_write(struct file *file, const void *from, uint64_t size,
 {
     (void)file, (void)offset;
     uint64_t done = 0;
-    control_take();
+    if (!channel_is_usable())
+        return -EIO;
     if (has_ended)
         return -EPIPE;
     while (done < size && is_connected && tx_has_room()) {
@@ -332,8 +340,6 @@ static int64_t channel_write(struct file *file, const void *from, uint64_t size,
         queue_give(&tx, id, part);
         done += part;
     }
-    if (is_broken)
-        return -EIO;
     if (done)
         queue_publish(&tx);
     return done || !size ? (int64_t)done : -EAGAIN;
@@ -341,12 +347,11 @@ static int64_t channel_write(struct file *file, const void *from, uint64_t size,
 
 static uint32_t channel_poll(void)
 {
-    control_take();
-    uint32_t events = (rx_has_data() ? POLLIN : 0) |
-                      (is_connected && tx_has_room() ? POLLOUT : 0);
-    if (is_broken)
+    if (!channel_is_usable())
         return POLLIN | POLLOUT | POLLERR;
-    return has_ended ? POLLIN | POLLOUT | POLLHUP : events;
+    if (has_ended)
+        return POLLIN | POLLOUT | POLLHUP;
+    return (rx_has_data() ? POLLIN : 0) | (is_connected && tx_has_room() ? POLLOUT : 0);
 }
 
 const struct device channel_device = {
@@ -449,5 +454,5 @@ void virtio_init(void)
                   options.virtio[index].irq);
         return;
     }
-    device = NULL;
+    is_broken = true;
 }

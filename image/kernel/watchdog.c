@@ -24,9 +24,8 @@ void watchdog_start(void)
 
 void watchdog_set(uint64_t ns)
 {
-    uint64_t most = (uint64_t)options.watchdog_s * TICKS_PER_SECOND;
-    uint64_t ticks = ns / (1000000000 / TICKS_PER_SECOND) + 1;
-    limit_ticks = ns && ticks < most ? ticks : most;
+    limit_ticks = ns ? ns / (1000000000 / TICKS_PER_SECOND) + 1
+                     : (uint64_t)options.watchdog_s * TICKS_PER_SECOND;
     used_ticks = 0;
 }
 
