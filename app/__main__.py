@@ -15,7 +15,7 @@ from app.channel import Channel, PathError
 from app.drill import Drill
 from app.guests import Guests
 from app.lastwords import LastWords
-from app.limits import raise_file_limit
+from app.limits import is_image, raise_file_limit
 from app.quota import DEFAULTS
 from app.services import LEVELS, Console
 from app.snapshot import SnapshotError, take
@@ -26,6 +26,8 @@ from ring.host import Host, HostError
 EXIT_USAGE = 2
 EXIT_CANNOT_START = 1
 CRASH_DEVICE = "/dev/crash"  # in the image, where the region is a device, too
+DEVICES = {"region": "/dev/region", "snapshot": "/dev/snapshot", "channel": "/dev/channel"}
+XEN_DEVICE = "/dev/xen/evtchn"
 REFUSALS = (RegionError, SocketError, PathError, HostError, SnapshotError)
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -134,9 +136,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                         "in /dev/shm named after the socket)")
     parser.add_argument("--region-size", metavar="SIZE",
                         help="of a new region: bytes, or with K, M, G (default 64M, at least 1M)")
-    parser.add_argument("--host", metavar="HOST", default="none",
+    parser.add_argument("--host", metavar="HOST",
                         help="whose guests are served: none, linux (a Xen host's dom0), or "
-                        "sim:DIR (a simulated Xen directory) (default %(default)s)")
+                        "sim:DIR (a simulated Xen directory) (default none)")
     parser.add_argument("--quota", metavar="NAME=VALUE", action="append", default=[],
                         help="set a quota, 0 for no limit; one that was set at run time stays, "
                         f"unless the argument is another than at the last start; names: "
@@ -152,30 +154,45 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                         "crash on purpose; xenstore-control crash lists them")
     parser.add_argument("--log-level", metavar="L", default="info", choices=LEVELS,
                         help=f"{', '.join(LEVELS)} (default %(default)s; debug logs requests)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if is_image():
+        use_devices(options)
+    return options
 
 
-def check_host(spec: str) -> None:
+def use_devices(options: argparse.Namespace) -> None:
+    """What was not said, as the image has it (image/README.md)."""
+    for name, device in DEVICES.items():
+        if getattr(options, name) is None and os.path.exists(device):
+            setattr(options, name, device)
+    if options.host is None and os.path.exists(XEN_DEVICE):
+        options.host = "linux"  # the same interface
+
+
+def check_host(spec: str | None) -> None:
     """Raises UsageError for a --host that is none."""
-    kind, _, directory = spec.partition(":")
-    if spec in ("none", "linux"):
+    if spec in (None, "none", "linux"):
         return
+    kind, _, directory = spec.partition(":")
     if kind != "sim" or not directory:
         raise UsageError(f"--host {spec}: expected none, linux or sim:DIR")
     if not os.path.isdir(directory):
         raise UsageError(f"--host {spec}: {directory} is no directory")
 
 
-def machine_of(spec: str) -> Callable[[], Host] | None:
+def machine_of(spec: str | None) -> Callable[[], Host] | None:
     """What makes the machine of a checked --host argument, or raises HostError; None for none.
     An adapter is imported only where it can work."""
-    kind, _, directory = spec.partition(":")
-    if kind == "linux":
-        from ring.linux import LinuxHost
-        return LinuxHost
-    if kind == "sim":
-        from ring.sim import SimHost
-        return lambda: SimHost(directory)
+    kind, _, directory = (spec or "none").partition(":")
+    try:
+        if kind == "linux":
+            from ring.linux import LinuxHost
+            return LinuxHost
+        if kind == "sim":
+            from ring.sim import SimHost
+            return lambda: SimHost(directory)
+    except ModuleNotFoundError as error:
+        raise HostError(f"--host {spec}: not possible here: {error}") from error
     return None
 
 

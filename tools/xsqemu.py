@@ -155,8 +155,7 @@ def command(options: argparse.Namespace, memory: int, region: int, memory_file: 
         if not os.path.exists(path):
             raise StartError(f"{path} is not there: build it with `make image`")
     words = [f"region={region >> 10}K@{REGION_ADDRESS:#x}", *options.kernel, "--",
-             "--region", "/dev/region", "--channel", "/dev/channel", "--snapshot",
-             "/dev/snapshot", *options.arguments]
+             *options.arguments]
     return [
         qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", "microvm,acpi=off,isa-serial=on,rtc=on,pit=on,memory-backend=memory",
