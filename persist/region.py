@@ -45,10 +45,12 @@ class RegionFile:
     """A region in a file (tmpfs for the daemon), or on a device (the image's). Implements
     Medium."""
 
-    def __init__(self, path: str, fd: int, size: int, is_device: bool = False) -> None:
+    def __init__(self, path: str, fd: int, size: int, is_device: bool = False,
+                 base: int = 0) -> None:
         self.path = path
         self.size = size
         self.is_device = is_device
+        self.base = base  # where it begins in the file
         self.progress: Callable[[], None] | None = None  # told of each read
         self._fd = fd
 
@@ -56,9 +58,10 @@ class RegionFile:
         assert offset >= 0 and offset + size <= self.size, (hex(offset), size)
         if self.progress is not None:
             self.progress()
-        data = os.pread(self._fd, size, offset)
+        place = self.base + offset
+        data = os.pread(self._fd, size, place)
         while len(data) < size:
-            more = os.pread(self._fd, size - len(data), offset + len(data))
+            more = os.pread(self._fd, size - len(data), place + len(data))
             if not more:
                 raise RegionError(f"{self.path}: ends at {hex(offset + len(data))}, truncated")
             data += more
@@ -67,6 +70,7 @@ class RegionFile:
     def write(self, offset: int, data: bytes) -> None:
         size = len(data)
         assert 0 <= offset <= self.size - size, (hex(offset), size)
+        offset += self.base
         written = _pwrite(self._fd, data, offset)
         while written < size:
             count = _pwrite(self._fd, data[written:], offset + written)
@@ -77,6 +81,11 @@ class RegionFile:
         """Device and inode of the file."""
         status = os.fstat(self._fd)
         return status.st_dev, status.st_ino
+
+    def part(self, base: int, size: int) -> RegionFile:
+        """The region at `base` in this file, in its place: this one is not to be used any more."""
+        assert self.base == 0 <= base <= self.size - size
+        return RegionFile(self.path, self._fd, size, self.is_device, base)
 
     def close(self) -> None:
         """Give up the lock and the file."""

@@ -26,10 +26,11 @@ from app.seal import Sealer, perms_text
 from app.tree import Node
 from persist import layout, oid
 from persist.crash import read_crash_slot
+from persist.find import open_source
 from persist.reader import LogReader
 from persist.record import Kind, Record
 from persist.recover import Recovery, newest_tail_cell, recover
-from persist.region import RegionError, RegionFile, open_region_for_reading
+from persist.region import RegionError, RegionFile
 
 EXIT_DIFFERS = 1
 EXIT_USAGE = 2
@@ -40,6 +41,7 @@ SERVER_TYPE = codec.START.type
 
 EXAMPLES = """examples:
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.region info
+  tools/xsdump /dev/shm/tardigrade-1a2b3c4d.memory info     the memory of make run-qemu
   tools/xsdump REGION log -n 20          the last 20 records
   tools/xsdump REGION log --follow       what a running server records, as it does
   tools/xsdump REGION tree
@@ -53,7 +55,7 @@ def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
     options = parse(arguments)
     try:
-        region = open_region_for_reading(options.region)
+        region = open_source(options.region)
         try:
             code: int = options.command(region, options)
         finally:
@@ -75,7 +77,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="xsdump", description="Look into the persistent memory of a xenstore server.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("region", metavar="REGION", help="a region file, live or damaged")
+    parser.add_argument("region", metavar="REGION", help="a region file, live or damaged, or "
+                        "a file with the memory of a machine that runs the image")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add: Callable[..., argparse.ArgumentParser] = commands.add_parser
     add("info", help="what the region holds and how it ended").set_defaults(command=show_info)

@@ -163,7 +163,7 @@ def command(options: argparse.Namespace, memory: int, region: int, memory_file: 
         "-object", f"memory-backend-file,id=memory,size={memory},mem-path={memory_file},share=on",
         "-kernel", kernel, "-initrd", initrd,
         "-append", " ".join(f'"{word}"' if " " in word else word for word in words),
-        "-serial", "stdio", "-device", "isa-debug-exit",
+        "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
         "-global", "virtio-mmio.force-legacy=false", "-device", "virtio-serial-device",
         "-chardev", f"socket,id=channel,path={channel},reconnect=1",
         "-device", "virtserialport,nr=1,chardev=channel", *options.qemu_option,
