@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """House style that a machine can see (STYLE 2.4, 2.5, 2.6, 2.8): licence line, header, lengths, no
-net that catches everything, no open-ended TODO, asserts always on. Method: every Python file's
-text and syntax tree; `python -O` for real.
+net that catches everything, no open-ended TODO, asserts always on. Method: every Python file's text
+and syntax tree, the kernel's C by its lines; `python -O` for real.
 
 A file over 500 lines says why in its header, in a sentence that begins "Over 500 lines because".
 Cannot show: whether a name or a comment is any good."""
@@ -21,8 +21,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("app", "persist", "ring", "tools", "tests")
+ROOMS = ("app", "persist", "ring", "tools", "tests", "image")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
+C_FILES = sorted(file for pattern in ("*.[chS]", "*.lds")
+                 for file in (ROOT / "image").rglob(pattern))
+TABLE = "/* ---- the table */"  # above a function that is nothing but one switch
+C_SPDX = "/* SPDX-License-Identifier: Apache-2.0"
 SPDX = "# SPDX-License-Identifier: Apache-2.0"
 LINE_MAX, FILE_MAX, FILE_REFUSED, FUNCTION_MAX = 100, 500, 800, 60
 REASON = "Over 500 lines because "
@@ -93,6 +97,29 @@ def todo_problem(text: str) -> str | None:
     return None
 
 
+def c_problem(text: str) -> str | None:
+    """Licence and header, lengths; functions as clang-format would lay them out: a line that is "{"
+    begins one, a line that is "}" ends it."""
+    lines = text.splitlines()
+    if not lines or not lines[0].startswith(C_SPDX):
+        return f"the first line does not begin with {C_SPDX}"
+    if (not lines[0].endswith("*/") and lines[1].strip() != "*") or (
+            lines[0].endswith("*/") and not lines[1].startswith("/*")):
+        return "no header comment"
+    for number, line in enumerate(lines, 1):
+        if len(line) > LINE_MAX:
+            return f"line {number} has {len(line)} characters"
+    if len(lines) > FILE_MAX:
+        return f"{len(lines)} lines"
+    begin = 0
+    for number, line in enumerate(lines, 1):
+        begin = number if line == "{" else begin
+        is_table = TABLE in lines[begin - 4:begin]
+        if line == "}" and begin and number - begin > FUNCTION_MAX and not is_table:
+            return f"the function that ends in line {number} has {number - begin} lines"
+    return None
+
+
 @pytest.mark.parametrize("problem", [header_problem, length_problem, net_problem, todo_problem],
                          ids=lambda check: check.__name__)
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -102,6 +129,12 @@ def test_tidy(file: Path, problem: Callable[[str], str | None],
     if reason is not None:
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     found = problem(file.read_text("utf-8"))
+    assert found is None, f"{name_of(file)}: {found}"
+
+
+@pytest.mark.parametrize("file", C_FILES, ids=name_of)
+def test_tidy_c(file: Path) -> None:
+    found = c_problem(file.read_text("utf-8"))
     assert found is None, f"{name_of(file)}: {found}"
 
 
@@ -144,6 +177,11 @@ def test_the_server_refuses_to_run_without_asserts(by_variable: bool) -> None:
     (net_problem, "try:\n    x = 1\nexcept (OSError, BaseException) as e:\n    print(e)\n"),
     (todo_problem, "x = 1  # TODO: better\n"),
     (todo_problem, "# FIXME until then\n"),
+    (c_problem, "/* Purpose. */\n"),
+    (c_problem, f"{C_SPDX} */\nint x;\n"),
+    (c_problem, f"{C_SPDX} */\n/* Purpose. */\n" + "x" * 101 + "\n"),
+    (c_problem, f"{C_SPDX} */\n/* Purpose. */\n" + "int x;\n" * 500),
+    (c_problem, f"{C_SPDX} */\n/* Purpose. */\nint f(void)\n{{\n" + "x;\n" * 61 + "}\n"),
 ])
 def test_what_is_found(check: Callable[[str], str | None], text: str) -> None:
     assert check(text) is not None
@@ -161,6 +199,8 @@ def test_what_is_found(check: Callable[[str], str | None], text: str) -> None:
     (net_problem, "try:\n    x = 1\nexcept Exception as e:\n    raise ValueError from e\n"),
     (todo_problem, "x = 1  # TODO: drop it when Debian 12 is gone\n"),
     (todo_problem, 'x = "TODO"\n'),
+    (c_problem, f"{C_SPDX} */\n/* Purpose. */\nint f(void)\n{{\n" + "x;\n" * 58 + "}\n"),
+    (c_problem, f"{C_SPDX}\n *\n * Purpose. */\n"),
 ])
 def test_what_is_let_through(check: Callable[[str], str | None], text: str) -> None:
     assert check(text) is None

@@ -13,10 +13,12 @@ static void print(void)
 {
     printf("region 0x%lx@0x%lx\n", parsed->region_size, parsed->region_pa);
     printf("watchdog %u\n", parsed->watchdog_s);
-    printf("console %s\n", (const char *[]){"none", "com1", "e9"}[parsed->console]);
+    printf("console %s\n", (const char *[]){"unsaid", "none", "com1", "e9"}[parsed->console]);
     printf("log %s\n", (const char *[]){"error", "info", "debug"}[parsed->log]);
     printf("snapshot %d\n", parsed->snapshot);
     printf("drill %d\n", parsed->drill);
+    printf("xen-watchdog %u\n", parsed->xen_watchdog_s);
+    printf("event %u\n", parsed->event_port);
     for (uint32_t index = 0; index < parsed->virtio_count; index++)
         printf("virtio 0x%x@0x%lx:%u\n", parsed->virtio[index].size, parsed->virtio[index].pa,
                parsed->virtio[index].irq);
@@ -46,7 +48,7 @@ static void check_result(void)
 
 static const char *const pieces[] = {
     "region=", "console=", "watchdog=", "snapshot=", "log=", "drill=", "virtio_mmio.device=", "--",
-    "--event", "@", ":", "0x", "16M", "1G", "4G", "0x1000", "512@0xfeb00000:5", "com1", "e9",
+    "--event", "--event", " 7 ", "xen-watchdog=", "--x", "@", ":", "0x", "16M", "1G", "4G", "0x1000", "512@0xfeb00000:5", "com1", "e9",
     "none", "on", "off", "info", "30", "18446744073709551615", "\"", "\"\"", " ", " ", " ", " ",
     "\t", "=", "unknown", "K",
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* memory.c against a table of pages: random brk, mmap, munmap and mprotect, with few pages, few
- * areas, and page tables that cannot be had. Page tables and physical pages are the tables below;
- * the heap is real memory, because memory.c writes to it. `memory_test SEED`. */
+/* memory.c against a table of pages: random brk, mmap, munmap, mprotect and pages of devices, with
+ * few pages, few areas, and page tables that cannot be had. Page tables and physical pages are the
+ * tables below; the heap is real memory, because memory.c writes to it. `memory_test SEED`. */
 
 #include <errno.h>
 
@@ -17,11 +17,12 @@ enum { MAP_PRIVATE = 2, MAP_FIXED = 0x10, MAP_ANONYMOUS = 0x20 };
 #define PHYSICAL_PAGES 300
 #define KERNEL_PAGES 64       /* memory.c */
 #define AREA_PAGES 20         /* in one mmap(), at most */
+#define DEVICE_PA 0xe0000000  /* and up: pages of devices */
 
 struct page { uint64_t pa; uint32_t flags; };
 static struct page pages[2 * WINDOW]; /* pa 0: not mapped */
 static bool is_used[PHYSICAL_PAGES + 1];
-static uint64_t used_count, mapped_count;
+static uint64_t used_count, mapped_count, shared_count;
 static bool may_fail; /* paging_map() has no memory, now and then */
 static bool has_failed;
 
@@ -67,6 +68,8 @@ int paging_map(uint64_t va, uint64_t pa, uint32_t flags)
         memset((void *)va, 0, PAGE_SIZE);
     *page = (struct page){pa, flags};
     mapped_count++;
+    CHECK(!(flags & MAP_SHARED) == (pa < DEVICE_PA));
+    shared_count += pa >= DEVICE_PA;
     return 0;
 }
 
@@ -76,7 +79,8 @@ uint64_t paging_unmap(uint64_t va, bool *is_shared)
     if (page == NULL || page->pa == 0)
         return 0;
     uint64_t pa = page->pa;
-    *is_shared = false;
+    *is_shared = pa >= DEVICE_PA;
+    shared_count -= *is_shared;
     page->pa = 0;
     if (is_heap(va))
         memset((void *)va, 0xaa, PAGE_SIZE);
@@ -87,7 +91,7 @@ uint64_t paging_unmap(uint64_t va, bool *is_shared)
 bool paging_protect(uint64_t va, uint32_t flags)
 {
     struct page *page = find(va);
-    CHECK(page != NULL && page->pa != 0);
+    CHECK(page != NULL && page->pa != 0 && page->pa < DEVICE_PA);
     page->flags = flags;
     return true;
 }
@@ -121,7 +125,7 @@ static void check_areas(void)
     uint64_t in_heap = (memory.brk - memory.brk_base + PAGE_SIZE - 1) / PAGE_SIZE;
     CHECK(in_areas + in_heap == mapped_count, "%lu and %lu, not %lu", in_areas, in_heap,
           mapped_count);
-    CHECK(mapped_count == used_count, "pages are lost");
+    CHECK(mapped_count == used_count + shared_count, "pages are lost");
     CHECK(used_count <= PHYSICAL_PAGES - KERNEL_PAGES);
 }
 
@@ -166,6 +170,30 @@ static void check_mmap(void)
     CHECK((uint64_t)va == MMAP_BASE || !is_mapped((uint64_t)va - PAGE_SIZE), "no gap before");
 }
 
+/* Pages of a device: never given back to anybody, and known by their address. */
+static void check_share(void)
+{
+    static uint64_t next_pa = DEVICE_PA;
+    uint64_t count = 1 + random_below(3), before = used_count;
+    bool has_room = memory.area_count < AREAS_MAX, is_writable = random_below(2);
+    int64_t va = memory_share(next_pa, count * PAGE_SIZE,
+                              PROT_READ | (is_writable ? PROT_WRITE : 0));
+    CHECK(used_count == before && memory_shares(next_pa) == (va >= 0));
+    if (va < 0) {
+        CHECK(va == -ENOMEM && (!has_room || has_failed));
+        return;
+    }
+    CHECK(has_room && find((uint64_t)va)->pa == next_pa);
+    CHECK(user_can_write((uint64_t)va, count * PAGE_SIZE) == is_writable);
+    CHECK(memory_shares(next_pa + (count - 1) * PAGE_SIZE));
+    CHECK(!memory_shares(next_pa + count * PAGE_SIZE));
+    if (random_below(2)) {
+        CHECK(memory_munmap((uint64_t)va, PAGE_SIZE) == 0 && !memory_shares(next_pa));
+        CHECK(!is_mapped((uint64_t)va));
+    }
+    next_pa += count * PAGE_SIZE;
+}
+
 /* A range of the window, often around what is mapped. */
 static uint64_t random_range(uint64_t *size)
 {
@@ -198,15 +226,15 @@ static void check_munmap(void)
     }
 }
 
-/* As far as the first page that is missing. */
+/* As far as the first page that is missing, or a device's. */
 static void check_mprotect(void)
 {
     uint64_t size, va = random_range(&size), at = va;
     bool is_writable = random_below(2);
     int64_t result = memory_mprotect(va, size, PROT_READ | (is_writable ? PROT_WRITE : 0));
-    for (; at < va + size && is_mapped(at); at += PAGE_SIZE)
+    for (; at < va + size && is_mapped(at) && find(at)->pa < DEVICE_PA; at += PAGE_SIZE)
         CHECK(user_can_read(at, 1) && user_can_write(at, 1) == is_writable);
-    CHECK(result == (at < va + size ? -ENOMEM : 0));
+    CHECK(result == (at >= va + size ? 0 : is_mapped(at) ? -EACCES : -ENOMEM));
 }
 
 static void check_rights(void)
@@ -229,6 +257,7 @@ static void check_refusals(void)
     CHECK(memory_mmap(1, PROT_READ, anonymous | MAP_FIXED) == -EINVAL);
     CHECK(memory_mmap(1, PROT_READ, MAP_PRIVATE) == -ENODEV);
     CHECK(memory_mmap(1, PROT_READ | PROT_EXEC, anonymous) == -EACCES);
+    CHECK(memory_share(DEVICE_PA, PAGE_SIZE, PROT_READ | PROT_EXEC) == -EACCES);
     CHECK(memory_munmap(MMAP_BASE + 1, 1) == -EINVAL && memory_munmap(MMAP_BASE, 0) == -EINVAL);
     CHECK(memory_munmap(MMAP_BASE, UINT64_MAX) == -EINVAL);
     CHECK(memory_munmap(USER_END, 1) == -EINVAL && memory_munmap(UINT64_MAX, 1) == -EINVAL);
@@ -258,7 +287,8 @@ static void check_string(void)
 int main(int argc, char **argv)
 {
     static void (*const calls[])(void) = {check_brk, check_mmap, check_mmap, check_munmap,
-                                          check_mprotect, check_rights};
+                                          check_mprotect, check_rights, check_share,
+                                          check_munmap};
     CHECK(argc == 2);
     random_state = strtoull(argv[1], NULL, 0);
     CHECK(machine_map(HEAP_VA, WINDOW * PAGE_SIZE));

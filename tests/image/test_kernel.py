@@ -193,8 +193,9 @@ def test_no_format_is_used_that_printf_lacks() -> None:
 
 # -- the command line
 
-DEFAULTS = {"region": "0x1000000@0x1000000", "watchdog": "30", "console": "com1", "log": "info",
-            "snapshot": "1", "drill": "0", "virtio": [], "argument": [], "error": ""}
+DEFAULTS = {"region": "0x1000000@0x1000000", "watchdog": "30", "console": "unsaid", "log": "info",
+            "snapshot": "1", "drill": "0", "xen-watchdog": "0", "event": "0", "virtio": [],
+            "argument": [], "error": ""}
 DEVICE = "virtio_mmio.device=512@0xfeb00e00:12"
 FOUND = "0x200@0xfeb00e00:12"
 
@@ -243,7 +244,7 @@ LINES: list[tuple[str, dict[str, str | list[str]]]] = [
     # one word each
     ("console=e9", {"console": "e9"}),
     ("console=none", {"console": "none"}),
-    ("console=e9 console=com1", {}),
+    ("console=e9 console=com1", {"console": "com1"}),
     ("console=com2", {"error": "not com1, e9 or none: console=com2"}),
     ("console=", {"error": "not com1, e9 or none: console="}),
     ("watchdog=1", {"watchdog": "1"}),
@@ -251,6 +252,8 @@ LINES: list[tuple[str, dict[str, str | list[str]]]] = [
     ("watchdog=0", {"error": "neither one second nor a day nor between: watchdog=0"}),
     ("watchdog=86401", {"error": "neither one second nor a day nor between: watchdog=86401"}),
     ("watchdog=1K", {"error": "not SECONDS: watchdog=1K"}),
+    ("xen-watchdog=60", {"xen-watchdog": "60"}),
+    ("xen-watchdog=0", {"error": "neither one second nor a day nor between: xen-watchdog=0"}),
     ("snapshot=off", {"snapshot": "0"}),
     ("snapshot=off snapshot=on", {}),
     ("snapshot=1", {"error": "neither on nor off: snapshot=1"}),
@@ -274,8 +277,19 @@ LINES: list[tuple[str, dict[str, str | list[str]]]] = [
     ("drill=on -- drill=off", {"drill": "1", **arguments("drill=off")}),
     ("-- --region /dev/region", arguments("--region", "/dev/region")),
     ("-- -- --", arguments("--", "--")),
-    ("--event 5 --internal-db", arguments("--event", "5", "--internal-db")),
-    ("log=debug --event 5 -- log=x", {"log": "debug", **arguments("--event", "5", "--", "log=x")}),
+    ("--event 5 --internal-db", {"event": "5", **arguments("--internal-db")}),
+    ("--event 14 log=debug drill=on", {"event": "14", "log": "debug", "drill": "1"}),
+    ("--event 14 --drill log=debug -x y", {"event": "14", "log": "debug",
+                                           **arguments("--drill", "-x", "y")}),
+    ("--event 14 log=debug -- --event 5 log=info", {"event": "14", "log": "debug",
+                                                    **arguments("--event", "5", "log=info")}),
+    ("--quota nodes=5 --event 0xe", {"event": "14", **arguments("--quota", "nodes=5")}),
+    ("--event 1 --event 2 quiet", {"event": "2", "error": "unknown word: quiet"}),
+    ("--event", {"error": "no port: --event"}),
+    ("--event 0", {"error": "not --event PORT: 0"}),
+    ("--event -- log=debug", {"log": "debug", "error": "not --event PORT: --"}),
+    ("--event 4294967296", {"error": "not --event PORT: 4294967296"}),
+    ("--event=5", arguments("--event=5")),
     ('-- "a  b" c" "d "" "\t"', arguments("a  b", "c d", "", "\t")),
     ('log="debug" "drill=on"', {"log": "debug", "drill": "1"}),
     ('"--" "log=x"', arguments("log=x")),
@@ -290,7 +304,7 @@ LINES: list[tuple[str, dict[str, str | list[str]]]] = [
     # devices
     (DEVICE, {"virtio": [FOUND]}),
     (f"-- a {DEVICE} b {DEVICE}", {"virtio": [FOUND, FOUND], **arguments("a", "b")}),
-    (f"{DEVICE} --event 5 {DEVICE}", {"virtio": [FOUND, FOUND], **arguments("--event", "5")}),
+    (f"{DEVICE} --event 5 {DEVICE}", {"virtio": [FOUND, FOUND], "event": "5"}),
     ("virtio_mmio.device=4K@0xd0000000:5", {"virtio": ["0x1000@0xd0000000:5"]}),
     ("-- " + f"{DEVICE} " * 8, {"virtio": [FOUND] * 8}),
     ("-- " + f"{DEVICE} " * 9, {"virtio": [FOUND] * 8, "error": f"too many devices: {DEVICE}"}),

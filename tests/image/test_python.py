@@ -32,8 +32,8 @@ ROOMS = ("app", "persist", "ring")
 EXEC, LOAD, INTERP, STACK, RELRO = 2, 1, 3, 0x6474E551, 0x6474E552  # of ELF
 EXECUTABLE, WRITABLE = 1, 2
 # What of ours cannot be in the image, and for lack of what.
-ABSENT = {"ctypes": "_ctypes", "mmap": "mmap", "resource": "resource", "termios": "termios",
-          "ring.linux": "mmap", "ring.sim": "_ctypes"}
+ABSENT = {"ctypes": "_ctypes", "resource": "resource", "termios": "termios",
+          "ring.sim": "_ctypes"}
 PROBE = "import sys\n\nif __name__ == '__main__':\n    exec(sys.argv[1])\n"
 ASSERTING = "def check(truth):\n    assert truth, 'asserts are on'\n"
 DRILLS = {"page_fault": signal.SIGSEGV, "null": signal.SIGSEGV, "stack_overflow": signal.SIGSEGV,
@@ -233,8 +233,8 @@ def test_nothing_outside_decides_what_runs(probe: Path, tmp_path: Path) -> None:
     outside = str(tmp_path)
     assert answer(probe, code, PYTHONPATH=outside, PYTHONHOME=outside, PYTHONOPTIMIZE="2",
                   PYTHONDEVMODE="1", PYTHONVERBOSE="1", PYTHONINSPECT="1", LC_ALL="C") == expected
-    done = run(probe, "import mmap")
-    assert done.returncode == 1 and "No module named 'mmap'" in done.stderr
+    done = run(probe, "import resource")
+    assert done.returncode == 1 and "No module named 'resource'" in done.stderr
     done = run(probe, "import _imp; from importlib.machinery import ModuleSpec\n"
                "_imp.create_dynamic(ModuleSpec('x', None, origin='/x.so'))")
     assert done.returncode == 1 and "ImportError: no module can be loaded" in done.stderr
@@ -281,6 +281,35 @@ def test_what_is_absent_is_known(image: Path) -> None:
     lines = (BUILD / "python.work/closure").read_text("utf-8").splitlines()
     assert {line for line in lines if line.startswith("absent")} == {
         f"absent {name}: no module {lacking}" for name, lacking in ABSENT.items()}
+
+
+@pytest.mark.slow
+def test_mappings(probe: Path, tmp_path: Path) -> None:
+    """mmap.c: P1 to P3, and what is refused."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(2 * PAGE))
+    said = answer(probe, f"""
+import mmap, os
+fd = os.open({str(file)!r}, os.O_RDWR)
+mapped = mmap.mmap(fd, {PAGE}, offset={PAGE})
+whole = memoryview(mapped)
+words = whole.cast('I')
+words[3] = 0x64636261
+try: mapped.close()
+except BufferError as error: print(error)
+words.release(), whole.release()
+print(len(mapped), mapped.close(), mapped.close(), len(mapped))
+try: memoryview(mapped)
+except ValueError as error: print(error)
+print(memoryview(mmap.mmap(fd, 1, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)).readonly)
+for arguments in ((fd, 0), (-1, {PAGE}), (fd, {PAGE}, mmap.MAP_SHARED, mmap.PROT_READ, 1)):
+    try: mmap.mmap(*arguments)
+    except (OSError, ValueError) as error: print(error)
+""")
+    assert said == (f"there are views of this mapping\n{PAGE} None None 0\n"
+                    "the mapping is closed\nTrue\na length of at least 1 is needed\n"
+                    "[Errno 9] Bad file descriptor\n[Errno 22] Invalid argument\n")
+    assert file.read_bytes()[PAGE + 12:PAGE + 16] == b"abcd"
 
 
 # -- drills
@@ -335,10 +364,10 @@ def test_the_same_sources_make_the_same_bytes(image: Path, tmp_path: Path) -> No
 def test_only_what_changed_is_made_again(probe: Path) -> None:
     root, out = probe.parents[1], probe.parent
     assert "compile" not in (said := make(out, root=root)) and "link" not in said
-    (root / "app/late.py").write_text("import mmap\n")
+    (root / "app/late.py").write_text("import resource\n")
     said = make(out, root=root)
     assert "link" in said and "compile" not in said
-    assert "absent app.late: no module mmap" in (out / "python.work/closure").read_text("utf-8")
+    assert "absent app.late: no module resource" in (out / "python.work/closure").read_text("utf-8")
 
 
 @pytest.mark.slow

@@ -27,6 +27,8 @@ from tests.xen.packages import ROOT, compile_python, lab_dir, software_root
 
 HERE = Path(__file__).resolve().parent
 ROOMS = ("app", "persist", "ring")
+STUB_DIR = ROOT / "build/image"
+STUB_FILES = ("kernel.elf", "initrd.cpio")
 MODULES = ("xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs")  # in this order
 UNUSED = ("boot", "lib/modules", "usr/include", "usr/share", "usr/lib/*/gconv", "wheels",
           "usr/lib/python3.*/test", "usr/lib/python3.*/idlelib", "usr/lib/python3.*/lib2to3",
@@ -67,6 +69,9 @@ def write_initrd(image: Image, path: Path, files: Mapping[str, bytes]) -> None:
         archive.copy(guest, "lab/traffic")
         archive.file("lab/guest.cpio", _root_of(guest))
         archive.copy(image.kernel, "lab/vmlinux")
+        for name in STUB_FILES:
+            if (STUB_DIR / name).exists():  # made by `make image`; a scenario that needs it says so
+                archive.copy(STUB_DIR / name, f"lab/stub/{name}")
         for name, content in files.items():
             archive.file(name, content)
         archive.close()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# The server as the domain that Debian's init-xenstore-domain starts from the image. The beginning
+# of a day; then, under a guest's traffic, a crash of each of KINDS, and CRASHES of one kind; guests
+# that die while the server does. Nobody may notice; the domain, its ports and its mappings stay the
+# same. Everything goes over dom0's ring: there is no socket.
+
+export XENSTORED_PATH=$DEVICE
+
+# What the domain has of others. Xen lists for each grant to whom it is, and how often it is mapped.
+ports_of_stub() { lsevtchn "$stub" | grep -c 'Interdomain\|Virtual'; }
+mappings_of_stub() {
+    timeout 20 xl dmesg -c >/dev/null
+    timeout 20 xl debug-keys g
+    timeout 20 xl dmesg |
+        awk -v stub="$stub" '/^\(XEN\) \[0x001\]/ && $3 == stub { print $5 }' | tr '\n' ' '
+}
+
+# crashes NAME KIND COUNT: over the ring, each followed at once by a request.
+crashes() {
+    if timeout $((60 + 2 * $3)) python3 /lab/crashes.py "$2" "$3" >/tmp/crashes.log 2>&1; then
+        verdict "$1" ok "$(tail -n 1 /tmp/crashes.log)"
+    else
+        tail -n 20 /tmp/crashes.log
+        verdict "$1" FAILED "$(tail -n 1 /tmp/crashes.log)"
+    fi
+}
+
+check image-is-built ls /lab/stub/kernel.elf /lab/stub/initrd.cpio
+check init-xenstore-domain init-xenstore-domain --kernel /lab/stub/kernel.elf \
+    --ramdisk /lab/stub/initrd.cpio --memory "$STUB_MEMORY" --param "$STUB_WORDS"
+stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
+start_services
+check ring-lists xenstore-ls -f
+check ring-writes sh -c 'xenstore-write /tmp-lab value &&
+    [ "$(xenstore-read /tmp-lab)" = value ] && xenstore-rm /tmp-lab'
+check xl-list xl list
+check xl-info xl info
+check test-xenstore-ring test-xenstore -i 10
+check xenstore-control xenstore-control crash page-fault
+write_config guest 128
+write_config second 96
+check xl-create xl create /tmp/guest.cfg
+check_guest_up guest
+check_traffic traffic-before guest 100 90
+ports=$(ports_of_stub)
+mappings=$(mappings_of_stub)
+
+for kind in $KINDS; do
+    crashes "crash-$kind" "$kind" 1
+done
+check_traffic traffic-after-all-kinds guest 50 90
+crashes "crashes-$CRASHES" page-fault "$CRASHES"
+check_traffic traffic-after-crashes guest 100 90
+check_that same-ports "$ports" [ "$(ports_of_stub)" = "$ports" ]
+check_that same-mappings "$mappings" [ "$(mappings_of_stub)" = "$mappings" ]
+
+# create_during NAME KIND COUNT: another guest, and then crashes in the background.
+create_during() {
+    check "xl-create-$1" xl create /tmp/second.cfg
+    check_guest_up second
+    second=$(domid_of second)
+    python3 /lab/crashes.py "$2" "$3" >/tmp/during 2>&1 &
+    during_pid=$!
+}
+create_during for-xl page-fault 20
+check xl-destroy-during-crashes xl destroy second
+wait $during_pid
+check_that crashes-during-death "$(tail -n 1 /tmp/during)" grep -q '^20 of 20' /tmp/during
+
+# It dies by Xen's hand, while the server is in a loop, which its watchdog ends: the next life must
+# find out, and tell others.
+rm "$CONSOLES/guest-second.log"
+create_during for-xen loop 1
+usleep 500000
+PYTHONPATH=/server check destroyed-during-loop python3 /lab/destroy.py "$second"
+wait $during_pid
+check_that loop-during-death "$(tail -n 1 /tmp/during)" grep -q '^1 of 1' /tmp/during
+xenstore-rm "$(xenstore-read "/local/domain/$second/vm")" && xenstore-rm "/local/domain/$second"
+
+check_traffic traffic-after-deaths guest 50 90
+check_that same-domain "$stub" [ "$(xenstore-read /tool/xenstored/domid)" = "$stub" ]
+check xl-destroy xl destroy guest
+check_all_gone
+mappings=$(mappings_of_stub)
+check_that one-mapping-left "$mappings" [ "$(echo "$mappings" | wc -w)" = 1 ]
