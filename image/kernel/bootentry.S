@@ -33,7 +33,6 @@
 power_on:
         cld
         cli
-        mov     %ebx, PA(start_info_pa)
         mov     $PA(kernel_stack_top), %esp
         call    build_boot_tables
         mov     $CR4_PAE_OSFXSR_OSXMMEXCPT, %eax
@@ -81,6 +80,7 @@ build_boot_tables:
 
         .code64
 long_mode:
+        mov     %ebx, %ebx
         mov     $long_mode_high, %rax
         jmp     *%rax
 
@@ -103,6 +103,7 @@ long_mode_high:
         shr     $3, %rcx
         rep stosq
         xor     %ebp, %ebp
+        mov     %rbx, %rdi               /* 0 at a restart */
         call    kernel_main
         ud2
 
@@ -113,6 +114,7 @@ crash_restart:
         cli
         mov     $PA(boot_tables), %rax
         mov     %rax, %cr3
+        xor     %ebx, %ebx
         jmp     long_mode_high
 
         .section .rodata, "a"
@@ -133,11 +135,6 @@ boot_gdt_pointer_high:
         .align  PAGE_SIZE
 boot_tables:
         .skip   BOOT_TABLES * PAGE_SIZE
-
-        .section .keep, "aw", @nobits    /* not cleared */
-        .globl start_info_pa
-start_info_pa:
-        .skip   8
 
         .section .stacks, "aw", @nobits
         .align PAGE_SIZE

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Time: the processor's time stamp counter, scaled to ns; the wall clock from the CMOS RTC.
+/* Time: the processor's time stamp counter, scaled to ns; the wall clock from the CMOS RTC, or Xen.
  *
  *   T1. clock_now() never goes back, not across a restart either: frequency and base are measured
  *       once, at power-on, and kept.
@@ -7,10 +7,8 @@
  *       hypervisor, CPUID 0x15), then measured with the PIT, and only then the nominal one.
  *   T3. The wall clock is read once, at power-on: it is good to a second, and drifts with the TSC.
  * Reading the TSC is cheap under TCG. Xen may trap it (tsc_mode="native" avoids that).
- * Sources: Intel SDM volume 3, 18.7; Xen's arch-x86/cpuid.h; the hypervisor timing leaf 0x40000010
+ * Sources: Intel SDM volume 3, 18.7; the hypervisor timing leaf 0x40000010
  * (lkml.org/lkml/2008/10/1/246); Intel 8254 and Motorola MC146818 data sheets. */
-
-#include <xen/arch-x86/cpuid.h>
 
 #include "cpu.h"
 #include "kernel.h"
@@ -21,8 +19,7 @@
 
 #define CPUID_1_ECX_HYPERVISOR (1u << 31)
 #define HYPERVISOR_FIRST 0x40000000u
-#define HYPERVISOR_END 0x40010000u
-#define HYPERVISOR_STEP 0x100u
+#define XEN_TIMING 3
 #define HYPERVISOR_TIMING 0x40000010u
 
 #define PIT_HZ 1193182ull
@@ -54,21 +51,16 @@ struct reading { uint64_t tsc; uint32_t count; };
 
 static uint64_t clock_scale; /* ns per tick of the TSC, times 2^32 */
 static uint64_t clock_last;
-static volatile bool clock_waits;
 
 /* ---- the TSC's frequency; 0: not known */
 
-/* Xen says it in its leaf 3, wherever its leaves begin; others in 0x40000010. */
+/* Xen says it in its leaf 3 (arch-x86/cpuid.h), others in 0x40000010. */
 static uint64_t hz_of_hypervisor(void)
 {
     if (!(cpuid(1, 0).ecx & CPUID_1_ECX_HYPERVISOR))
         return 0;
-    for (uint32_t leaf = HYPERVISOR_FIRST; leaf < HYPERVISOR_END; leaf += HYPERVISOR_STEP) {
-        struct cpuid first = cpuid(leaf, 0);
-        if (first.ebx == XEN_CPUID_SIGNATURE_EBX && first.ecx == XEN_CPUID_SIGNATURE_ECX &&
-            first.edx == XEN_CPUID_SIGNATURE_EDX && first.eax >= leaf + 3)
-            return cpuid(leaf + 3, 0).ecx * 1000ull;
-    }
+    if (xen_leaf())
+        return cpuid(xen_leaf() + XEN_TIMING, 0).ecx * 1000ull;
     if (cpuid(HYPERVISOR_FIRST, 0).eax < HYPERVISOR_TIMING)
         return 0;
     return cpuid(HYPERVISOR_TIMING, 0).eax * 1000ull;
@@ -222,13 +214,15 @@ static uint64_t rtc_seconds(void)
 void clock_init(void)
 {
     if (!keep.tsc_hz) {
-        keep.tsc_base = rdtsc();
-        keep.tsc_hz = tsc_hz();
+        uint64_t base = rdtsc(), hz = tsc_hz();
+        keep.tsc_base = base;
+        keep.tsc_hz = hz;
         clock_scale = (SECOND_NS << 32) / keep.tsc_hz;
-        uint64_t seconds = rtc_seconds();
-        if (!seconds)
+        keep_seal();
+        uint64_t wall_ns = xen_leaf() ? xen_wall_clock() : rtc_seconds() * SECOND_NS;
+        if (!wall_ns)
             log_error("clock: no RTC, so it is 1970");
-        keep.wall_base_ns = seconds ? seconds * SECOND_NS - clock_now() : 0;
+        keep.wall_base_ns = wall_ns ? wall_ns - clock_now() : 0;
         keep_seal();
     }
     clock_scale = (SECOND_NS << 32) / keep.tsc_hz;
@@ -252,18 +246,12 @@ uint64_t clock_wall(void)
  * waiting since the caller looked for work ends the sleep at once. */
 void clock_wait(void)
 {
-    clock_waits = true;
     __asm__ volatile("sti; hlt; cli" : : : "memory");
-    clock_waits = false;
 }
 
+/* Before the clock is there: nothing. */
 void clock_delay(uint64_t ns)
 {
-    for (uint64_t start = clock_now(); clock_now() - start < ns;)
+    for (uint64_t start = clock_now(); clock_scale && clock_now() - start < ns;)
         __asm__ volatile("pause");
-}
-
-bool clock_is_waiting(void)
-{
-    return clock_waits;
 }

@@ -6,10 +6,11 @@
  *       error does it on the console that the line asks for.
  *   L2. Words are separated by spaces. Between double quotes a space is part of its word; there is
  *       no way to say a double quote.
- *   L3. The server's arguments begin behind the first word "--", or with the first word that only
- *       begins so: Xen's init-xenstore-domain writes `--event PORT ...`, without a "--" before.
- *   L4. virtio_mmio.device= is the kernel's wherever it stands, and no argument: QEMU's microvm
- *       appends it to whatever it was given.
+ *   L3. Behind a word "--" everything is the server's. Before it the kernel's words are its own
+ *       wherever they stand; others are the server's from the first one on that begins with "--".
+ *       `--event PORT`, with which Xen's init-xenstore-domain begins, is the kernel's.
+ *   L4. virtio_mmio.device= is the kernel's even behind a "--": QEMU's microvm appends it to
+ *       whatever it was given.
  *   L5. Of a word that is said twice the last one counts (but devices add up).
  *   L6. After cmdline_parse() the region is page-aligned, at least REGION_SIZE_MIN, and ends within
  *       PHYSICAL_MAX; the arguments lie in its text and end with NULL.
@@ -100,13 +101,12 @@ static const char *parse_region(struct options *parsed, const char *text)
 
 static const char *parse_console(struct options *parsed, const char *text)
 {
-    static const char *const names[] = {
-        [CONSOLE_NONE] = "none", [CONSOLE_COM1] = "com1", [CONSOLE_E9] = "e9",
-    };
+    static const char *const names[] = {"none", "com1", "e9"};
+    _Static_assert(CONSOLE_NONE == 1 && CONSOLE_COM1 == 2 && CONSOLE_E9 == 3, "in this order");
     int index = find_name(text, names, COUNT(names));
     if (index < 0)
         return "not com1, e9 or none";
-    parsed->console = (unsigned)index;
+    parsed->console = (unsigned)index + CONSOLE_NONE;
     return NULL;
 }
 
@@ -122,14 +122,33 @@ static const char *parse_log(struct options *parsed, const char *text)
     return NULL;
 }
 
-static const char *parse_watchdog(struct options *parsed, const char *text)
+static const char *parse_seconds(uint32_t *to, const char *text)
 {
     uint64_t seconds;
     if (!parse_number(&text, &seconds) || *text != 0)
         return "not SECONDS";
     if (seconds == 0 || seconds > WATCHDOG_MAX_S)
         return "neither one second nor a day nor between";
-    parsed->watchdog_s = (uint32_t)seconds;
+    *to = (uint32_t)seconds;
+    return NULL;
+}
+
+static const char *parse_watchdog(struct options *parsed, const char *text)
+{
+    return parse_seconds(&parsed->watchdog_s, text);
+}
+
+static const char *parse_xen_watchdog(struct options *parsed, const char *text)
+{
+    return parse_seconds(&parsed->xen_watchdog_s, text);
+}
+
+static const char *parse_event(struct options *parsed, const char *text)
+{
+    uint64_t port;
+    if (!parse_number(&text, &port) || *text != 0 || port == 0 || port > UINT32_MAX)
+        return "not --event PORT";
+    parsed->event_port = (uint32_t)port;
     return NULL;
 }
 
@@ -180,16 +199,16 @@ static const struct {
 } known[] = {
     {"region=", parse_region},     {"console=", parse_console}, {"watchdog=", parse_watchdog},
     {"snapshot=", parse_snapshot}, {"log=", parse_log},         {"drill=", parse_drill},
-    {VIRTIO_NAME, parse_virtio},
+    {"xen-watchdog=", parse_xen_watchdog}, {VIRTIO_NAME, parse_virtio},
 };
 
-static const char *parse_word(struct options *parsed, const char *word)
+/* The index in `known`, or COUNT(known). */
+static size_t find_word(const char *word)
 {
-    for (size_t index = 0; index < COUNT(known); index++) {
-        if (starts_with(word, known[index].name))
-            return known[index].parse(parsed, word + strlen(known[index].name));
-    }
-    return "unknown word";
+    size_t index = 0;
+    while (index < COUNT(known) && !starts_with(word, known[index].name))
+        index++;
+    return index;
 }
 
 static void refuse(struct options *parsed, const char *why, const char *word)
@@ -241,9 +260,24 @@ static void set_defaults(struct options *parsed)
     parsed->region_pa = REGION_DEFAULT_PA;
     parsed->region_size = REGION_DEFAULT_SIZE;
     parsed->watchdog_s = WATCHDOG_DEFAULT_S;
-    parsed->console = CONSOLE_COM1;
     parsed->log = LOG_INFO;
     parsed->snapshot = true;
+}
+
+enum place { KERNELS, MIXED, SERVERS }; /* whose words come: L3 */
+
+static const char *take_word(struct options *parsed, char *word, enum place *place)
+{
+    size_t index = find_word(word);
+    if (index < COUNT(known) && (*place != SERVERS || starts_with(word, VIRTIO_NAME)))
+        return known[index].parse(parsed, word + strlen(known[index].name));
+    if (*place != SERVERS && strcmp(word, "--") == 0) {
+        *place = SERVERS;
+        return NULL;
+    }
+    if (*place == KERNELS && starts_with(word, "--"))
+        *place = MIXED;
+    return *place == KERNELS ? "unknown word" : add_argument(parsed, word);
 }
 
 void cmdline_parse(struct options *parsed, const char *line)
@@ -257,22 +291,23 @@ void cmdline_parse(struct options *parsed, const char *line)
     }
     memcpy(parsed->text, line, size); /* a NUL is behind it */
     char *text = parsed->text, *word;
-    bool is_open, is_server = false;
+    enum place place = KERNELS;
+    bool is_open, is_event = false;
     while ((word = next_word(&text, &is_open)) != NULL) {
         const char *why = NULL;
         if (is_open) {
             why = "the quotes do not end";
-        } else if (starts_with(word, VIRTIO_NAME)) {
-            why = parse_word(parsed, word);
-        } else if (!is_server && strcmp(word, "--") == 0) {
-            is_server = true;
-        } else if (is_server || starts_with(word, "--")) {
-            is_server = true;
-            why = add_argument(parsed, word);
+        } else if (is_event) {
+            is_event = false;
+            why = parse_event(parsed, word);
+        } else if (place != SERVERS && strcmp(word, "--event") == 0) {
+            is_event = true;
         } else {
-            why = parse_word(parsed, word);
+            why = take_word(parsed, word, &place);
         }
         if (why != NULL)
             refuse(parsed, why, word);
     }
+    if (is_event)
+        refuse(parsed, "no port", "--event");
 }

@@ -81,6 +81,8 @@ static void uart_write(const char *text, size_t size)
 
 void console_init(void)
 {
+    if (options.console == CONSOLE_UNSAID)
+        options.console = xen_leaf() ? CONSOLE_E9 : CONSOLE_COM1;
     if (options.console == CONSOLE_COM1)
         uart_init();
 }

@@ -6,7 +6,8 @@
  * counts: what follows a fault is its consequence.
  *   C1. A life that dies before it has served counts as a failed start. After COLD_AFTER of them in
  *       a row the next start is cold; after GIVE_UP_AFTER the machine ends.
- *   C2. Failed starts, and lives that die as soon as they serve, make the next start wait longer.
+ *   C2. Failed starts, and lives that die as soon as they serve, make the next start wait longer;
+ *       every QUICK_FREE such lives in a row one start is cold.
  * Format of the slot: persist/FORMAT.md. */
 
 #include "cpu.h"
@@ -33,7 +34,9 @@ _Static_assert(sizeof(struct slot) == CRASH_SLOT_SIZE, "a page of the region");
 
 static struct slot slot;
 static char account[1024]; /* of the first reason; ends with a newline */
-static bool has_served, has_opened, is_ending, is_ready;
+static const char *verdict; /* its last line */
+static bool has_served, has_opened, is_ready, is_ending;
+static bool is_torn, has_repeated; /* the slot, by a fault in the middle of its last store */
 static uint64_t served_since;
 
 static uint32_t slot_crc(const struct slot *of)
@@ -48,7 +51,9 @@ static void slot_store(void)
     slot.restart = keep.restarts;
     slot.time_us = clock_wall() / 1000;
     slot.crc = slot_crc(&slot);
+    is_torn = is_ending;
     region_write(CRASH_SLOT_OFFSET, &slot, offsetof(struct slot, text) + slot.size);
+    is_torn = false;
 }
 
 void crash_init(void)
@@ -124,6 +129,7 @@ static void note_list(const struct frame *frame, const char *text, __builtin_va_
     if (account[0])
         return;
     int length = 0;
+    verdict = account;
     if (frame)
         length = format(account, sizeof(account),
             "rax %016lx rbx %016lx rcx %016lx rdx %016lx\n"
@@ -136,6 +142,7 @@ static void note_list(const struct frame *frame, const char *text, __builtin_va_
             frame->r14, frame->r15, frame->rip, frame->cs, frame->rflags, read_cr2(),
             frame->vector, frame->error);
     size_t at = (size_t)length;
+    verdict = account + at;
     at += (size_t)format(account + at, sizeof(account) - at, "kernel: ");
     at += (size_t)vformat(account + at, sizeof(account) - at, text, list);
     if (at < sizeof(account) && frame)
@@ -161,24 +168,27 @@ void crash_has_served(void)
 
 bool crash_wants_cold_start(void)
 {
-    return keep.failed_starts >= COLD_AFTER;
+    bool is_unlucky = keep.quick_deaths && keep.quick_deaths % QUICK_FREE == 0;
+    return keep.failed_starts >= COLD_AFTER || is_unlucky;
 }
 
 /* The kernel's account below what the program has said, whose end gives way if there is no room.
- * A program that has not read yet what the life before has left must still find it. */
+ * A program that has not read yet what the life before has left must still find it: then the
+ * account is one line only. */
 static void say_why(void)
 {
     log_error("life %lu ends at %lu ms:", keep.restarts, clock_now() / 1000000);
     console_write(account, strlen(account));
     if (!has_opened)
-        return;
-    size_t size = strlen(account);
+        slot_load();
+    const char *text = has_opened ? account : verdict;
+    size_t size = strlen(text);
     size_t most = sizeof(slot.text) - size;
-    if (slot.size > most) {
-        slot.size = (uint32_t)most;
-        slot.text[most - 1] = '\n';
-    }
-    memcpy(slot.text + slot.size, account, size);
+    if (slot.size >= most)
+        slot.size = (uint32_t)most - 1;
+    if (slot.size && slot.text[slot.size - 1] != '\n')
+        slot.text[slot.size++] = '\n';
+    memcpy(slot.text + slot.size, text, size);
     slot.size += (uint32_t)size;
     slot_store();
 }
@@ -199,13 +209,17 @@ void crash_end(const struct frame *frame, const char *text, ...)
     __builtin_va_start(list, text);
     note_list(frame, text, list);
     __builtin_va_end(list);
-    if (!is_ready) {
+    if (!is_ready && !keep.restarts) {
         console_write(account, strlen(account));
         machine_off("the kernel cannot start");
     }
     if (!is_ending) { /* else this very function has failed: go on without it */
         is_ending = true;
         say_why();
+        keep_check(); /* before it is sealed again */
+    } else if (is_torn && !has_repeated) {
+        has_repeated = true;
+        slot_store();
     }
     bool is_quick = has_served && clock_now() - served_since < QUICK_NS;
     keep.restarts++;
@@ -228,17 +242,26 @@ void panic_at(const char *file, int line, const char *text, ...)
     crash_end(NULL, "panic at %s:%d: %s", file, line, what);
 }
 
-void machine_off(const char *why)
+static NORETURN void end(const char *why, bool is_failure)
 {
-    if (options.console == CONSOLE_NONE && !is_ready) { /* too early to know where it goes */
-        options.console = CONSOLE_COM1;
+    if (options.console == CONSOLE_UNSAID) /* too early to know where it goes */
         console_init();
-    }
     log_error("the end: %s", why);
+    xen_shutdown(is_failure);
     outb(EXIT_PORT, 1);
     /* No such port: a triple fault resets the machine, or crashes the domain. */
     struct { uint16_t limit; uint64_t base; } __attribute__((packed)) none = {0, 0};
     __asm__ volatile("lidt %0; int3" : : "m"(none));
     for (;;)
         __asm__ volatile("cli; hlt");
+}
+
+void machine_off(const char *why)
+{
+    end(why, true);
+}
+
+void machine_done(const char *why)
+{
+    end(why, false);
 }

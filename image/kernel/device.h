@@ -17,12 +17,15 @@ struct file {
 struct device {
     const char *path;
     uint32_t mode; /* S_IFCHR | permissions */
+    bool (*exists)(void);        /* on this machine; NULL: always */
     int64_t (*open)(struct file *file);
     int64_t (*read)(struct file *file, void *to, uint64_t size, uint64_t offset);
     int64_t (*write)(struct file *file, const void *from, uint64_t size, uint64_t offset);
     int64_t (*truncate)(uint64_t size);
     uint64_t (*size)(void);      /* NULL: a stream, which cannot be sought */
     uint32_t (*poll)(void);      /* POLLIN, POLLOUT, ...; NULL: always both */
+    int64_t (*ioctl)(uint64_t request, void *argument); /* as large as the request says */
+    int64_t (*mmap)(uint64_t size, uint64_t offset);    /* the physical address of what is there */
 };
 
 struct file *file_get(uint64_t fd); /* NULL: none */

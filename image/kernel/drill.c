@@ -45,7 +45,7 @@ static void snapshot_write(void)
 
 static void power_off(void)
 {
-    machine_off("a drill");
+    machine_done("a drill");
 }
 
 static int overflow(int depth)
@@ -97,11 +97,7 @@ static int64_t drill_read(struct file *file, void *to, uint64_t size, uint64_t o
     return (int64_t)count;
 }
 
-static int64_t drill_open(struct file *file)
-{
-    (void)file;
-    return options.drill ? 0 : -ENOENT;
-}
+static bool drill_exists(void) { return options.drill; }
 
 static int64_t drill_write(struct file *file, const void *from, uint64_t size, uint64_t offset)
 {
@@ -115,6 +111,6 @@ static int64_t drill_write(struct file *file, const void *from, uint64_t size, u
 }
 
 const struct device drill_device = {
-    .path = "/dev/drill", .mode = S_IFCHR | 0600, .open = drill_open, .size = drill_size,
+    .path = "/dev/drill", .mode = S_IFCHR | 0600, .exists = drill_exists, .size = drill_size,
     .read = drill_read, .write = drill_write,
 };

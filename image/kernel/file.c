@@ -22,6 +22,7 @@ static int64_t console_device_write(struct file *file, const void *from, uint64_
                                     uint64_t offset)
 {
     (void)file, (void)offset;
+    size = size < PAGE_SIZE ? size : PAGE_SIZE; /* no tick comes meanwhile */
     console_write(from, size);
     return (int64_t)size;
 }
@@ -52,14 +53,15 @@ static const struct device random_device = {
 
 static const struct device *const devices[] = {
     &console_device, &null_device, &random_device, &region_device, &crash_device,
-    &snapshot_device, &channel_device, &drill_device,
+    &snapshot_device, &channel_device, &drill_device, &evtchn_device, &gntdev_device,
+    &xenbus_device, &privcmd_device,
 };
 
 const struct device *device_find(const char *path)
 {
     for (uint32_t index = 0; index < COUNT(devices); index++)
         if (strcmp(devices[index]->path, path) == 0)
-            return devices[index];
+            return !devices[index]->exists || devices[index]->exists() ? devices[index] : NULL;
     return NULL;
 }
 

@@ -55,11 +55,13 @@ int vformat(char *to, size_t size, const char *text, __builtin_va_list list);
 struct options {
     uint64_t region_pa, region_size; /* bytes */
     uint32_t watchdog_s;
-    enum { CONSOLE_NONE, CONSOLE_COM1, CONSOLE_E9 } console;
+    enum { CONSOLE_UNSAID, CONSOLE_NONE, CONSOLE_COM1, CONSOLE_E9 } console;
     enum { LOG_ERROR, LOG_INFO, LOG_DEBUG } log;
     bool snapshot, drill;
     struct { uint64_t pa; uint32_t size, irq; } virtio[8];
     uint32_t virtio_count;
+    uint32_t xen_watchdog_s; /* 0: no */
+    uint32_t event_port;     /* of dom0's own ring; 0: unknown */
     char *arguments[64]; /* of the server, in `text`; ends with NULL */
     uint32_t argument_count;
     char text[COMMAND_LINE_SIZE];
@@ -85,6 +87,7 @@ struct keep {
     uint64_t snapshot_checksum;
     uint64_t tsc_hz, tsc_base, wall_base_ns, apic_hz;
     uint32_t failed_starts, quick_deaths; /* in a row: crash.c */
+    uint32_t port_first; /* event channels below it are not ours: evtchn.c */
     uint32_t ram_count;
     struct range ram[RAM_RANGES_MAX];
     struct range initrd;
@@ -96,6 +99,16 @@ void keep_check(void);       /* ends loudly if it is damaged */
 
 /* ---- startinfo.c: what a PVH loader says: once, at power-on, into keep */
 void startinfo_read(uint64_t start_info_pa);
+void startinfo_add_ram(uint64_t pa, uint64_t size);
+
+/* ---- xen.c: the domain that we are. Without Xen nothing of it does anything */
+void xen_find(void);         /* first of all: hypercalls work from here on */
+uint32_t xen_leaf(void);     /* of CPUID, Xen's first; 0: no Xen */
+void xen_read_memory(void);  /* into keep, if the loader has not said it */
+void xen_init(void);         /* shared_info */
+uint64_t xen_wall_clock(void); /* ns since 1970 */
+void xen_tick(void);         /* for the hypervisor's watchdog */
+void xen_shutdown(bool is_failure); /* comes back without Xen only */
 
 /* ---- page.c: physical memory, one page at a time */
 void page_init(void);
@@ -138,12 +151,17 @@ uint64_t clock_now(void);    /* since power-on; never goes back */
 uint64_t clock_wall(void);   /* since 1970 */
 void clock_wait(void);       /* until an interrupt came: the only place where time may pass */
 void clock_delay(uint64_t ns);
-bool clock_is_waiting(void);
 
 /* ---- watchdog.c: the program's own running time since the last sign of progress */
 void watchdog_start(void);
 void watchdog_set(uint64_t ns); /* setitimer(ITIMER_PROF); 0: as at the start */
 void watchdog_tick(struct frame *frame);
+
+/* ---- evtchn.c, grant.c, xenbus.c, privcmd.c: /dev/xen */
+void evtchn_init(void);      /* closes the last life's ports */
+void evtchn_upcall(void);    /* VECTOR_XEN */
+void grant_init(void);       /* unmaps the last life's grants */
+extern const struct device evtchn_device, gntdev_device, xenbus_device, privcmd_device;
 
 /* ---- random.c */
 void random_init(void);      /* refuses loudly to go on without RDRAND */
@@ -173,6 +191,8 @@ extern struct memory memory;
 int memory_add(uint64_t va, uint64_t end, uint32_t flags);   /* fresh pages */
 int64_t memory_brk(uint64_t wanted);
 int64_t memory_mmap(uint64_t size, uint64_t prot, uint64_t flags);
+int64_t memory_share(uint64_t pa, uint64_t size, uint64_t prot); /* a device's pages */
+bool memory_shares(uint64_t pa);                             /* one of them */
 int64_t memory_munmap(uint64_t va, uint64_t size);
 int64_t memory_mprotect(uint64_t va, uint64_t size, uint64_t prot);
 bool user_can_read(uint64_t va, uint64_t size);
@@ -206,7 +226,8 @@ void crash_init(void);
 void crash_note(const struct frame *frame, const char *text, ...) PRINTF(2, 3); /* first wins */
 NORETURN void crash_end(const struct frame *frame, const char *text, ...) PRINTF(2, 3);
 NORETURN void crash_restart(void);   /* bootentry.S: the same way as power-on */
-NORETURN void machine_off(const char *why); /* loudly, for good */
+NORETURN void machine_off(const char *why); /* loudly, for good: it cannot go on */
+NORETURN void machine_done(const char *why); /* for good, as it was meant */
 void crash_has_served(void);         /* this life has begun to serve */
 bool crash_wants_cold_start(void);
 NORETURN void panic_at(const char *file, int line, const char *text, ...) PRINTF(3, 4);

@@ -8,6 +8,7 @@
  *                        snapshot and region
  *   0xffffc90000000000   devices, uncached
  *   0xffffd00000000000   the region again, writable: region.c alone knows it
+ *   0xffffd80000000000   shared_info, on Xen
  *   0xffffffff80000000   the kernel, at physical 2 MiB */
 
 #ifndef LAYOUT_H
@@ -21,7 +22,12 @@
 #define DIRECT_BASE 0xffff880000000000
 #define DEVICE_BASE 0xffffc90000000000
 #define REGION_WINDOW 0xffffd00000000000
+#define SHARED_INFO_VA 0xffffd80000000000
 #define PHYSICAL_MAX 0x100000000 /* memory above 4 GiB is not used */
+
+#define GRANT_SLOTS 4096
+#define XEN_WINDOW_PA 0xe0000000 /* no memory: shared_info, then a page for each slot */
+#define XEN_WINDOW_SIZE ((GRANT_SLOTS + 1) * PAGE_SIZE)
 
 #define USER_END 0x0000800000000000
 #define MMAP_BASE 0x0000700000000000
@@ -33,7 +39,7 @@
 #define KERNEL_STACK_SIZE 0x4000
 
 #define COMMAND_LINE_SIZE 2048
-#define AREAS_MAX 256
+#define AREAS_MAX 1024
 #define SIGNALS 65
 
 #define REGION_DEFAULT_PA 0x1000000
@@ -48,8 +54,9 @@
 #define SELECTOR_USER_CODE 0x23
 #define SELECTOR_TSS 0x28
 
-#define VECTOR_TICK 0x20
-#define VECTOR_DEVICE 0x30 /* and up: I/O APIC */
+#define VECTOR_DEVICE 0x20 /* and up: I/O APIC */
+#define VECTOR_TICK 0x38 /* above all devices: the watchdog must come through */
+#define VECTOR_XEN 0x3e /* event channels; comes without the local APIC */
 #define VECTOR_SPURIOUS 0x3f
 #define VECTORS 0x40
 #define VECTOR_SYSCALL 0x100 /* no vector: marks the frame of a system call */

@@ -8,9 +8,10 @@
 #include <stdint.h>
 
 enum {
-    ENOENT = 2, EINTR = 4, EIO = 5, EBADF = 9, EAGAIN = 11, ENOMEM = 12, EACCES = 13,
-    EFAULT = 14, EEXIST = 17, ENODEV = 19, ENOTDIR = 20, EINVAL = 22, EMFILE = 24, ENOTTY = 25,
-    ENOSPC = 28, ESPIPE = 29, EROFS = 30, EPIPE = 32, ERANGE = 34, ENOSYS = 38, ETIMEDOUT = 110,
+    EPERM = 1, ENOENT = 2, EINTR = 4, EIO = 5, EBADF = 9, EAGAIN = 11, ENOMEM = 12, EACCES = 13,
+    EFAULT = 14, EBUSY = 16, EEXIST = 17, ENODEV = 19, ENOTDIR = 20, EINVAL = 22, EMFILE = 24,
+    ENOTTY = 25, ENOSPC = 28, ESPIPE = 29, EROFS = 30, EPIPE = 32, ERANGE = 34, ENOSYS = 38,
+    ETIMEDOUT = 110,
 };
 
 enum {
@@ -59,6 +60,19 @@ enum { RLIMIT_STACK = 3, RLIMIT_NOFILE = 7 };
 #define TCGETS 0x5401u
 #define FIONBIO 0x5421u
 #define FIOCLEX 0x5451u
+/* Of /dev/xen: the letter of the device, a number, the size of the argument. Names and structures
+ * are those of Linux's include/uapi/xen and include/xen/xenbus_dev.h. */
+#define IOCTL(letter, number, size) ((size) << 16 | (letter) << 8 | (number))
+#define IOCTL_SIZE(request) ((request) >> 16 & 0x3fff)
+#define IOCTL_EVTCHN_BIND_VIRQ IOCTL('E', 0, 4)
+#define IOCTL_EVTCHN_BIND_INTERDOMAIN IOCTL('E', 1, 8)
+#define IOCTL_EVTCHN_UNBIND IOCTL('E', 3, 4)
+#define IOCTL_EVTCHN_NOTIFY IOCTL('E', 4, 4)
+#define IOCTL_EVTCHN_RESET IOCTL('E', 5, 0)
+#define IOCTL_GNTDEV_MAP_GRANT_REF IOCTL('G', 0, 24)
+#define IOCTL_GNTDEV_UNMAP_GRANT_REF IOCTL('G', 1, 16)
+#define IOCTL_XENBUS_BACKEND_EVTCHN IOCTL('B', 0, 0)
+#define IOCTL_PRIVCMD_HYPERCALL IOCTL('P', 0, 48)
 #define RLIM_INFINITY (~0ull)
 #define SA_ONSTACK 0x08000000u
 

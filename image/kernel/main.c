@@ -3,25 +3,28 @@
 
 #include "kernel.h"
 
-extern uint64_t start_info_pa; /* bootentry.S */
-
 struct options options;
 
-NORETURN void kernel_main(void);
+NORETURN void kernel_main(uint64_t start_info_pa);
 
-void kernel_main(void)
+/* start_info_pa: at power-on what the loader says; 0 at a restart. */
+void kernel_main(uint64_t start_info_pa)
 {
-    if (start_info_pa)               /* power-on: what the loader says goes to `keep` */
-        startinfo_read(start_info_pa);
-    start_info_pa = 0;
+    xen_find();
+    if (start_info_pa)
+        startinfo_read(start_info_pa); /* into `keep` */
+    xen_read_memory();               /* what init-xenstore-domain does not say */
     keep_check();
+    trap_init();                     /* faults have somewhere to go from here on */
     cmdline_parse(&options, keep.command_line);
     console_init();
     page_init();                     /* which memory is free */
     paging_init();                   /* page tables: code, constants and data apart (K3) */
-    trap_init();                     /* faults have somewhere to go from here on */
     crash_init();                    /* an error of the command line ends here */
     region_init();                   /* the persistent memory */
+    xen_init();
+    evtchn_init();                   /* what the last life had of others is given back */
+    grant_init();
     random_init();
     clock_init();
     apic_init();                     /* the tick: watchdog and waiting */

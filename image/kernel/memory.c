@@ -51,8 +51,6 @@ int64_t memory_brk(uint64_t wanted)
         return (int64_t)memory.brk;
     if (new_end < old_end)
         free_pages(new_end, old_end);
-    if (wanted < memory.brk && wanted % PAGE_SIZE) /* malloc expects zeros when it grows again */
-        memset((void *)wanted, 0, (memory.brk < new_end ? memory.brk : new_end) - wanted);
     memory.brk = wanted;
     return (int64_t)wanted;
 }
@@ -77,6 +75,16 @@ static void area_remove(uint32_t index)
             (memory.area_count - index) * sizeof(memory.areas[0]));
 }
 
+/* Where an area of whole pages has room; 0: nowhere. It becomes areas[*index]. */
+static uint64_t area_place(uint64_t size, uint32_t *index)
+{
+    uint64_t va = MMAP_BASE;
+    *index = 0;
+    for (; *index < memory.area_count && memory.areas[*index].va - va < size + PAGE_SIZE; ++*index)
+        va = memory.areas[*index].end + PAGE_SIZE;
+    return va + size > MMAP_END || memory.area_count == AREAS_MAX ? 0 : va;
+}
+
 int64_t memory_mmap(uint64_t size, uint64_t prot, uint64_t flags)
 {
     if (size == 0 || size > MMAP_END - MMAP_BASE || flags & MAP_FIXED)
@@ -85,18 +93,44 @@ int64_t memory_mmap(uint64_t size, uint64_t prot, uint64_t flags)
         return -ENODEV;
     if (prot & PROT_EXEC)
         return -EACCES;
-    uint64_t va = MMAP_BASE;
-    uint32_t index = 0;
     size = round_up(size);
-    for (; index < memory.area_count && memory.areas[index].va - va < size + PAGE_SIZE; index++)
-        va = memory.areas[index].end + PAGE_SIZE;
-    if (va + size > MMAP_END || memory.area_count == AREAS_MAX)
-        return -ENOMEM;
-    uint32_t rights = prot & PROT_WRITE ? MAP_WRITE : 0;
-    if (memory_add(va, va + size, rights))
+    uint32_t index, rights = prot & PROT_WRITE ? MAP_WRITE : 0;
+    uint64_t va = area_place(size, &index);
+    if (!va || memory_add(va, va + size, rights))
         return -ENOMEM;
     area_insert(index, (struct area){va, va + size, rights});
     return (int64_t)va;
+}
+
+int64_t memory_share(uint64_t pa, uint64_t size, uint64_t prot)
+{
+    if (prot & PROT_EXEC)
+        return -EACCES;
+    uint32_t index, rights = MAP_USER | MAP_SHARED | (prot & PROT_WRITE ? MAP_WRITE : 0);
+    uint64_t va = area_place(size, &index);
+    if (!va)
+        return -ENOMEM;
+    for (uint64_t offset = 0; offset < size; offset += PAGE_SIZE)
+        if (paging_map(va + offset, pa + offset, rights)) {
+            free_pages(va, va + offset);
+            return -ENOMEM;
+        }
+    area_insert(index, (struct area){va, va + size, rights});
+    return (int64_t)va;
+}
+
+bool memory_shares(uint64_t pa)
+{
+    for (uint32_t index = 0; index < memory.area_count; index++) {
+        const struct area *area = &memory.areas[index];
+        for (uint64_t va = area->va; area->flags & MAP_SHARED && va < area->end; va += PAGE_SIZE) {
+            uint64_t there;
+            uint32_t flags;
+            if (paging_find(va, &there, &flags) && there == pa)
+                return true;
+        }
+    }
+    return false;
 }
 
 int64_t memory_munmap(uint64_t va, uint64_t size)

@@ -2,8 +2,8 @@
 /* The page tables: four levels, pages of 4 KiB only (a PV domain has no others).
  *
  *   M1. A page is writable or executable, never both (assert in entry_of).
- *   M2. The kernel's half is built once, by paging_init(). After that only paging_seal() changes
- *       it, and only towards fewer rights.
+ *   M2. The kernel's half is built once, by paging_init(). After that device_map() adds to it, and
+ *       paging_seal() takes rights away.
  *   M3. A table of the program's half is never freed, but reused, until the next restart.
  * Bit names: Intel SDM volume 3, 4.5. */
 
@@ -177,7 +177,7 @@ void paging_init(void)
     map_kernel(stacks_end, kernel_end, MAP_WRITE);
     map_all(REGION_WINDOW, options.region_pa, options.region_size, MAP_WRITE);
     write_cr3(top_pa);
-    bool has_smep = cpuid(7, 0).ebx & 1u << 7;
+    bool has_smep = cpuid(0, 0).eax >= 7 && cpuid(7, 0).ebx & 1u << 7;
     write_cr4(read_cr4() | (has_smep ? 1u << 20 : 0));
 }
 

@@ -30,7 +30,7 @@ static uint64_t random_word(void)
         random_last = word;
         return word;
     }
-    machine_off("RDRAND gives no random numbers");
+    panic("RDRAND gives no random numbers");
 }
 
 void random_init(void)

@@ -32,6 +32,8 @@ void region_init(void)
     uint64_t kernel_size = (uint64_t)(kernel_end - kernel_start);
     if (region_overlaps(0, FIRMWARE_SIZE) || region_overlaps(KERNEL_PA, kernel_size))
         machine_off("region=: the kernel is there");
+    if (!page_is_ram(keep.initrd.pa, keep.initrd.size))
+        machine_off("the initrd is not in memory");
     if (region_overlaps(keep.initrd.pa, keep.initrd.size))
         machine_off("region=: the initrd is there; make the region smaller, or the memory larger");
     log_info("region: %lu KiB at 0x%lx", options.region_size / 1024, options.region_pa);

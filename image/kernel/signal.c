@@ -11,6 +11,7 @@
 
 #define RED_ZONE 128
 #define HANDLER_IGNORE 1
+#define HANDLER_NS 2000000000ull
 
 PROGRAM_STATE struct signals signals;
 static bool has_heard; /* S1 */
@@ -38,6 +39,7 @@ void signal_fault(struct frame *frame, uint32_t signal)
     if (has_heard || signals.actions[signal].handler <= HANDLER_IGNORE)
         crash_end(frame, "signal %u", signal); /* crash_note() has said more already */
     has_heard = true;
+    watchdog_set(HANDLER_NS); /* a handler that hangs is a second fault */
     enter_handler(frame, signal);
 }
 

@@ -17,6 +17,7 @@
 #include "trap.h"
 
 #define ENTRIES 254
+#define PAGES_LEFT 1024 /* for the program to live on: N1 */
 #define SEED 0x736e6170
 
 struct entry {
@@ -44,7 +45,8 @@ static int64_t answer(const char *text)
     return (int64_t)size;
 }
 
-/* ---- walking it. Only page_init() runs before it has been verified, and checks what it reads. */
+/* ---- walking it. Only snapshot_reserve() runs before it has been verified: snapshot_sum() checks
+ * what it reads. */
 
 static bool is_plausible(uint64_t pa)
 {
@@ -133,22 +135,28 @@ static bool is_zero(const void *page)
 }
 
 static struct index *last_index;
+static uint64_t first_pa; /* in `keep` once it is whole */
+
+static uint64_t page_for_snapshot(void)
+{
+    return page_free_count() > PAGES_LEFT ? page_alloc() : 0;
+}
 
 static bool add_entry(uint64_t va, uint64_t source_pa, uint32_t flags)
 {
     if (!last_index || last_index->count == ENTRIES) {
-        uint64_t pa = page_alloc();
+        uint64_t pa = page_for_snapshot();
         if (!pa)
             return false;
         if (last_index)
             last_index->next_pa = pa;
         else
-            keep.snapshot_pa = pa;
+            first_pa = pa;
         last_index = direct(pa);
     }
     uint64_t pa = source_pa;
     if (!(flags & MAP_SHARED)) {
-        pa = is_zero(direct(source_pa)) ? 0 : page_alloc();
+        pa = is_zero(direct(source_pa)) ? 0 : page_for_snapshot();
         if (!pa && !is_zero(direct(source_pa)))
             return false;
         if (pa)
@@ -184,11 +192,15 @@ static int64_t snapshot_read(struct file *file, void *to, uint64_t size, uint64_
         return answer("off");
     if (keep.snapshot_pa)
         return -EEXIST;
-    for (uint32_t fd = 3; fd < FILES_MAX; fd++)
-        if (files[fd].device && &files[fd] != file)
+    for (uint32_t fd = 0; fd < FILES_MAX; fd++)
+        if (files[fd].device && files[fd].device != device_find("/dev/console") &&
+            &files[fd] != file)
             return -EINVAL;
     saved_frame = *syscall_frame;
-    if (!take()) {
+    bool is_taken = take();
+    keep.snapshot_pa = first_pa;
+    keep_seal();
+    if (!is_taken) {
         last_index = NULL;
         for_each_page(page_free);
         forget();
@@ -217,6 +229,8 @@ static void restore_page(uint64_t va, uint32_t flags, uint64_t source_pa)
     if (va >= KERNEL_BASE) {
         if (source_pa)
             memcpy((void *)va, direct(source_pa), PAGE_SIZE);
+        else
+            memset((void *)va, 0, PAGE_SIZE);
         return;
     }
     uint64_t pa = flags & MAP_SHARED ? source_pa : page_alloc();

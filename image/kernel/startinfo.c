@@ -11,18 +11,20 @@
 
 #define RAM XEN_HVM_MEMMAP_TYPE_RAM
 
+void startinfo_add_ram(uint64_t pa, uint64_t size)
+{
+    if (pa >= PHYSICAL_MAX || keep.ram_count == RAM_RANGES_MAX)
+        return;
+    uint64_t most = PHYSICAL_MAX - pa;
+    keep.ram[keep.ram_count++] = (struct range){pa, size < most ? size : most};
+}
+
 static void startinfo_ram(const struct hvm_start_info *info)
 {
     const struct hvm_memmap_table_entry *entries = direct(info->memmap_paddr);
-    for (uint32_t index = 0; info->version >= 1 && index < info->memmap_entries; index++) {
-        if (entries[index].type != RAM || entries[index].addr >= PHYSICAL_MAX)
-            continue;
-        if (keep.ram_count == RAM_RANGES_MAX)
-            break;
-        uint64_t most = PHYSICAL_MAX - entries[index].addr;
-        uint64_t size = entries[index].size < most ? entries[index].size : most;
-        keep.ram[keep.ram_count++] = (struct range){entries[index].addr, size};
-    }
+    for (uint32_t index = 0; info->version >= 1 && index < info->memmap_entries; index++)
+        if (entries[index].type == RAM)
+            startinfo_add_ram(entries[index].addr, entries[index].size);
 }
 
 void startinfo_read(uint64_t info_pa)

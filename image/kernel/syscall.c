@@ -2,7 +2,8 @@
 /* The system calls that CPython makes. Others: ENOSYS, and one line in the log for each number.
  *
  * Numbers and meanings are Linux's (linux.h); every address that comes from the program is
- * checked before it is used. Knows nothing of devices: file.c, poll.c, memory.c and signal.c do the work. */
+ * checked before it is used. Knows nothing of devices: file.c, poll.c, memory.c and signal.c do
+ * the work. */
 
 #include "cpu.h"
 #include "device.h"
@@ -146,6 +147,10 @@ static int64_t sys_ioctl(uint64_t fd, uint64_t request, uint64_t va)
         return -EBADF;
     if (request == FIOCLEX)
         return 0;
+    if (request != FIONBIO && file->device->ioctl) {
+        uint64_t size = IOCTL_SIZE(request);
+        return user_can_write(va, size) ? file->device->ioctl(request, (void *)va) : -EFAULT;
+    }
     if (request != FIONBIO)
         return -ENOTTY; /* also to TCGETS: nothing here is a terminal */
     if (!user_can_read(va, sizeof(int)))
@@ -160,6 +165,23 @@ static int64_t sys_ftruncate(uint64_t fd, uint64_t size)
     if (!file)
         return -EBADF;
     return file->device->truncate ? file->device->truncate(size) : -EINVAL;
+}
+
+/* Memory of the program's own, or what a device has at an offset. */
+static int64_t sys_mmap(const struct frame *frame)
+{
+    uint64_t size = frame->rsi, prot = frame->rdx, flags = frame->r10, offset = frame->r9;
+    if (flags & MAP_ANONYMOUS)
+        return memory_mmap(size, prot, flags);
+    const struct file *file = file_get(frame->r8);
+    if (!file)
+        return -EBADF;
+    if (!file->device->mmap)
+        return -ENODEV;
+    if (flags & (MAP_PRIVATE | MAP_FIXED) || size == 0 || size % PAGE_SIZE || offset % PAGE_SIZE)
+        return -EINVAL;
+    int64_t pa = file->device->mmap(size, offset);
+    return pa < 0 ? pa : memory_share((uint64_t)pa, size, prot);
 }
 
 /* ---- the machine, as far as the C library asks for it */
@@ -244,11 +266,12 @@ static int64_t sys_sigaltstack(uint64_t new_va, uint64_t old_va)
     return old_va ? put(old_va, &old, sizeof(old)) : 0;
 }
 
-static NORETURN void sys_exit(struct frame *frame, uint64_t status)
+static NORETURN void sys_exit(uint64_t status)
 {
+    if ((status & 0xff) == 2) /* by convention: wrong arguments, which no restart can mend */
+        machine_off("the server refuses its arguments");
     if ((status & 0xff) == 0)
-        machine_off("the server has ended on purpose");
-    frame->vector = VECTOR_SYSCALL;
+        machine_done("the server has ended on purpose");
     crash_end(NULL, "exit status %lu", status & 0xff);
 }
 
@@ -291,7 +314,7 @@ static int64_t call(struct frame *frame, uint64_t a, uint64_t b, uint64_t c, uin
     case SYS_epoll_wait: case SYS_epoll_pwait: return epoll_wait(a, b, c, (int32_t)d);
 
     case SYS_brk: return memory_brk(a);
-    case SYS_mmap: return memory_mmap(b, c, d);
+    case SYS_mmap: return sys_mmap(frame);
     case SYS_munmap: return memory_munmap(a, b);
     case SYS_mprotect: return memory_mprotect(a, b, c);
     case SYS_madvise: return 0;
@@ -309,7 +332,7 @@ static int64_t call(struct frame *frame, uint64_t a, uint64_t b, uint64_t c, uin
     case SYS_sigaltstack: return sys_sigaltstack(a, b);
     case SYS_kill: return signal_raise(frame, (uint32_t)b);
     case SYS_tgkill: return signal_raise(frame, (uint32_t)c);
-    case SYS_exit: case SYS_exit_group: sys_exit(frame, a);
+    case SYS_exit: case SYS_exit_group: sys_exit(a);
 
     case SYS_getpid: case SYS_gettid: case SYS_set_tid_address: return 1;
     case SYS_getuid: case SYS_getgid: case SYS_geteuid: case SYS_getegid: return 0;

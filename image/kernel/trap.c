@@ -2,8 +2,9 @@
 /* Traps: descriptor tables, and what becomes of each vector.
  *
  * A fault in ring 3 is the program's: its handler hears of it (signal.c). A fault in the kernel,
- * a double fault, an NMI and a machine check end the life at once. These three have stacks of their
- * own, so that they can be told of whatever the stack pointer was. Source: Intel SDM volume 3, 6. */
+ * a double fault, an NMI and a machine check end the life at once. These three have stacks of
+ * their own, so that they can be told of whatever the stack pointer was.
+ * Source: Intel SDM volume 3, 6. */
 
 #include "cpu.h"
 #include "linux.h"
@@ -46,6 +47,7 @@ static struct gate gates[VECTORS];
 static struct tss tss;
 static uint64_t gdt[7];
 static void (*claims[VECTORS])(void);
+static bool has_machine_checks;
 
 void trap_dispatch(struct frame *frame);
 
@@ -86,15 +88,16 @@ void trap_init(void)
     load_gdt();
     load_idt();
     uint32_t has = cpuid(1, 0).edx;
-    if (has & 1u << 7 && has & 1u << 14) {
+    has_machine_checks = has & 1u << 7 && has & 1u << 14;
+    if (has_machine_checks) {
         write_cr4(read_cr4() | CR4_MCE);
-        wrmsr(MSR_MCG_STATUS, 0); /* a machine check in progress would make the next one fatal */
+        wrmsr(MSR_MCG_STATUS, 0);
     }
 }
 
 void trap_claim(uint32_t vector, void (*handler)(void))
 {
-    assert(vector >= VECTOR_DEVICE && vector < VECTOR_SPURIOUS && !claims[vector]);
+    assert(vector >= VECTOR_DEVICE && vector < VECTOR_TICK && !claims[vector]);
     claims[vector] = handler;
 }
 
@@ -125,6 +128,8 @@ static void describe(char *to, size_t size, const struct frame *frame)
 static void on_exception(struct frame *frame)
 {
     char what[96];
+    if (frame->vector == MACHINE_CHECK && has_machine_checks)
+        wrmsr(MSR_MCG_STATUS, 0); /* else the next one would end the machine */
     describe(what, sizeof(what), frame);
     bool is_final = frame->vector == NMI || frame->vector == DOUBLE_FAULT ||
                     frame->vector == MACHINE_CHECK || !frame_is_user(frame);
@@ -141,6 +146,8 @@ void trap_dispatch(struct frame *frame)
     } else if (frame->vector == VECTOR_TICK) {
         apic_end_of_interrupt();
         watchdog_tick(frame);
+    } else if (frame->vector == VECTOR_XEN) {
+        evtchn_upcall();
     } else if (frame->vector != VECTOR_SPURIOUS) {
         if (claims[frame->vector])
             claims[frame->vector]();

@@ -44,6 +44,7 @@ struct queue {
 
 static struct queue control_rx, control_tx, rx, tx;
 static char *device; /* its registers */
+static bool is_there;
 static bool is_broken; /* or not there: a snapshot's program may have it open all the same */
 static volatile bool has_changed; /* the device says so: look at its status */
 
@@ -354,8 +355,11 @@ static uint32_t channel_poll(void)
     return (rx_has_data() ? POLLIN : 0) | (is_connected && tx_has_room() ? POLLOUT : 0);
 }
 
+static bool channel_exists(void) { return is_there; }
+
 const struct device channel_device = {
-    .path = "/dev/channel", .mode = S_IFCHR | 0600, .open = channel_open, .read = channel_read,
+    .path = "/dev/channel", .mode = S_IFCHR | 0600, .exists = channel_exists,
+    .open = channel_open, .read = channel_read,
     .write = channel_write, .poll = channel_poll,
 };
 
@@ -440,7 +444,8 @@ void virtio_init(void)
         if (options.virtio[index].size < CONSOLE_PORTS_MAX + 4)
             continue;
         device = device_map(options.virtio[index].pa, options.virtio[index].size);
-        if (!device_is_console())
+        is_there = device_is_console();
+        if (!is_there)
             continue;
         const char *why = device_start();
         if (why) {

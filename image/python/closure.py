@@ -28,7 +28,7 @@ from types import ModuleType
 
 ROOMS = ("app", "persist", "ring")
 PROGRAM = "app.__main__"
-EXTENSIONS = ("_drill", "mmh3", "msgpack._cmsgpack")
+EXTENSIONS = ("_drill", "mmap", "mmh3", "msgpack._cmsgpack")
 ONLY_SYNTAX = 0x400  # ast.PyCF_ONLY_AST: importing ast would be seen (L1)
 LATER = (
     "encodings.ascii", "encodings.latin_1", "encodings.utf_8",  # by bytes.decode(NAME)

@@ -3,7 +3,7 @@
 and the address and undefined-behaviour sanitizers. Method: string.c and printf.c against libc,
 checksum.c against zlib and XXH64's definition, over random cases; the command line by a table of
 lines; the command line and the initrd fed with rubbish; physical memory and the program's memory
-against a plain model.
+against a plain model; the devices of /dev/xen on a made-up hypervisor.
 
 TARDIGRADE_SEED=N draws other cases; what fails prints the command that replays it.
 Cannot show: that the same C does the same with the kernel's code model and page tables; tests/qemu
@@ -38,9 +38,11 @@ FILES = ["string", "checksum", "printf", "cmdline", "initrd"]
 # What each test program needs besides string.c.
 NEEDS = {"string": [], "checksum": ["checksum"], "printf": ["printf"],
          "cmdline": ["cmdline", "printf"], "initrd": ["initrd"], "page": ["page"],
-         "startinfo": ["startinfo", "keep", "checksum"], "memory": ["memory"]}
-# An address that this host lets programs have, also under the sanitizer; few areas are soon full.
-LAYOUT = {"DIRECT_BASE": "0x200000000000", "AREAS_MAX": "24"}
+         "startinfo": ["startinfo", "keep", "checksum"], "memory": ["memory"],
+         "xen": ["evtchn", "grant", "xenbus", "privcmd", "keep", "checksum"]}
+# Addresses that this host lets programs have, also under the sanitizer; small tables are soon full.
+LAYOUT = {"DIRECT_BASE": "0x200000000000", "SHARED_INFO_VA": "0x280000000000", "AREAS_MAX": "24",
+          "GRANT_SLOTS": "12"}
 
 Program = Callable[..., bytes]
 
@@ -431,6 +433,12 @@ def test_what_the_loader_says_is_kept(program: Program) -> None:
 
 @of("memory")
 def test_memory_of_the_program_is_as_a_table_of_pages(program: Program) -> None:
+    program(SEED)
+
+
+@of("xen")
+def test_nothing_of_others_is_lost_kept_or_mapped_over(program: Program) -> None:
+    """Event channels and grants, over restarts."""
     program(SEED)
 
 

@@ -143,3 +143,27 @@ def test_starts_that_fail_end_the_machine(make_machine: MakeMachine) -> None:
     assert slot is not None and not slot.is_torn
     assert slot.text.endswith(f"kernel: exit status 1 in restart {GIVE_UP_AFTER}\n")
     assert slot.restart == GIVE_UP_AFTER
+
+
+# -- the facts that outlive a restart
+
+
+def test_damaged_facts_are_not_believed(make_machine: MakeMachine) -> None:
+    """K2, keep.c: with one bit of the command line changed that the kernel has kept, a crash ends
+    the machine and says why: the region could be elsewhere. Nothing of the region is lost."""
+    word = "watchdog=77"
+    machine = make_machine(kernel=("log=debug", "drill=on", word))
+    machine.start()
+    with machine.connect() as client:
+        client.write("/kept", "value")
+    memory = machine.memory_path.read_bytes()
+    copies = [found.start() for found in re.finditer(word.encode(), memory)]
+    assert copies
+    for place in copies:
+        machine.patch(place + len(word) - 1, lambda byte: byte ^ 1)
+    machine.control("crash", "exception")
+    machine.wait_end()
+    assert "[kernel] the end: the facts kept across restarts are damaged" in machine.console()
+    machine.start()
+    with machine.connect() as client:
+        assert client.read("/kept") == b"value"

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls of the hypervisor. Numbers and structures are those of Xen's public headers.
+ * Pointers in them are virtual addresses, which Xen looks up in the current page tables. */
+
+#ifndef HYPERCALL_H
+#define HYPERCALL_H
+
+#include "kernel.h"
+
+#define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__
+#include <xen/xen.h>
+
+extern const char hypercall_page[PAGE_SIZE]; /* hypercall.S; Xen writes it */
+
+#define ENTRY_SIZE 32
+
+/* What Xen answers: 0 or more, or -errno, with Linux's numbers. */
+static inline int64_t hypercall(uint32_t number, uint64_t a, uint64_t b, uint64_t c)
+{
+    int64_t result;
+    const char *entry = hypercall_page + number * ENTRY_SIZE;
+    __asm__ volatile("call *%[entry]"
+                     : "=a"(result), "+D"(a), "+S"(b), "+d"(c)
+                     : [entry] "r"(entry)
+                     : "rcx", "r8", "r9", "r10", "r11", "memory", "cc");
+    return result;
+}
+
+/* The page that Xen shares with us: xen.c maps it there. */
+#define SHARED_INFO ((struct shared_info *)SHARED_INFO_VA)
+
+/* ---- grant.c, for xenbus.c */
+int64_t grant_map(uint32_t domid, uint32_t ref); /* the physical address of the page */
+
+#endif
