@@ -12,29 +12,19 @@
 
 #include "kernel.h"
 
-/* The table's entry of a byte is the sum (without carry) of its bits' entries. */
-#define BIT(byte, bit, entry) ((byte) & (bit) ? (entry) : 0u)
-#define ENTRY(byte) \
-    (BIT(byte, 0x01, 0x77073096u) ^ BIT(byte, 0x02, 0xee0e612cu) ^ \
-     BIT(byte, 0x04, 0x076dc419u) ^ BIT(byte, 0x08, 0x0edb8832u) ^ \
-     BIT(byte, 0x10, 0x1db71064u) ^ BIT(byte, 0x20, 0x3b6e20c8u) ^ \
-     BIT(byte, 0x40, 0x76dc4190u) ^ BIT(byte, 0x80, 0xedb88320u))
-#define ENTRIES_4(byte) ENTRY(byte), ENTRY((byte) + 1), ENTRY((byte) + 2), ENTRY((byte) + 3)
-#define ENTRIES_16(byte) \
-    ENTRIES_4(byte), ENTRIES_4((byte) + 4), ENTRIES_4((byte) + 8), ENTRIES_4((byte) + 12)
-#define ENTRIES_64(byte) \
-    ENTRIES_16(byte), ENTRIES_16((byte) + 16), ENTRIES_16((byte) + 32), ENTRIES_16((byte) + 48)
-
-static const uint32_t crc32_table[256] = {
-    ENTRIES_64(0), ENTRIES_64(64), ENTRIES_64(128), ENTRIES_64(192),
+static const uint32_t crc32_table[16] = { /* of half a byte */
+    0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+    0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
 };
 
 uint32_t checksum_crc32(uint32_t crc, const void *data, size_t size)
 {
     const uint8_t *at = data;
     crc = ~crc;
-    for (size_t index = 0; index < size; index++)
-        crc = crc >> 8 ^ crc32_table[(crc ^ at[index]) & 0xff];
+    for (size_t index = 0; index < size; index++) {
+        crc = crc >> 4 ^ crc32_table[(crc ^ at[index]) & 15];
+        crc = crc >> 4 ^ crc32_table[(crc ^ at[index] >> 4) & 15];
+    }
     return ~crc;
 }
 

@@ -232,14 +232,14 @@ void crash_end(const struct frame *frame, const char *text, ...)
     crash_restart();
 }
 
-void panic_at(const char *file, int line, const char *text, ...)
+void panic_at(const char *file, uint32_t line, const char *text, ...)
 {
     char what[256];
     __builtin_va_list list;
     __builtin_va_start(list, text);
     vformat(what, sizeof(what), text, list);
     __builtin_va_end(list);
-    crash_end(NULL, "panic at %s:%d: %s", file, line, what);
+    crash_end(NULL, "panic at %s:%u: %s", file, line, what);
 }
 
 static NORETURN void end(const char *why, bool is_failure)

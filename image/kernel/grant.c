@@ -50,7 +50,7 @@ static int64_t unmap(uint64_t slot)
     int64_t result = hypercall(__HYPERVISOR_grant_table_op, GNTTABOP_unmap_grant_ref,
                                (uint64_t)&grant, 1);
     if (result || grant.status != GNTST_okay) {
-        log_error("grant: slot %lu cannot be unmapped, status %d", slot, grant.status);
+        log_error("grant: slot %lu cannot be unmapped, status -%u", slot, (uint32_t)-grant.status);
         return -EIO;
     }
     slots[slot] = (struct slot){0, 0};

@@ -24,81 +24,41 @@
 #define END_NAME "TRAILER!!!"
 _Static_assert(HEADER_SIZE == MAGIC_SIZE + NUMBERS * DIGITS, "newc");
 
-struct entry {
-    const char *name;
-    const void *data;
-    size_t data_size;
-    size_t next; /* offset of the next header */
-};
-
-static bool parse_number(const char *digits, size_t *value)
+/* A number at `digits`; UINT64_MAX, which no bound lets through: it is none. */
+static uint64_t number(const char *digits)
 {
-    *value = 0;
+    uint64_t value = 0;
     for (int index = 0; index < DIGITS; index++) {
-        char digit = digits[index];
-        char letter = (char)(digit | 0x20);
-        if (digit >= '0' && digit <= '9') {
-            *value = *value << 4 | (size_t)(digit - '0');
-        } else if (letter >= 'a' && letter <= 'f') {
-            *value = *value << 4 | (size_t)(letter - 'a' + 10);
-        } else {
-            return false;
-        }
+        char digit = digits[index], letter = (char)(digit | 0x20);
+        bool is_letter = letter >= 'a' && letter <= 'f';
+        if (!is_letter && (digit < '0' || digit > '9'))
+            return UINT64_MAX;
+        value = value << 4 | (uint64_t)(is_letter ? letter - 'a' + 10 : digit - '0');
     }
-    return true;
+    return value;
 }
 
-static size_t align(size_t offset)
-{
-    return (offset + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
-}
-
-/* A part of the archive at *offset, which goes behind it; NULL: it is not all there. No sum can
- * overflow: an offset is at most the archive's size and the padding, a number has 32 bits. */
-static const char *take(const char *archive, size_t archive_size, size_t *offset, size_t size)
-{
-    if (*offset > archive_size || archive_size - *offset < size)
-        return NULL;
-    const char *part = archive + *offset;
-    *offset = align(*offset + size);
-    return part;
-}
-
-/* The entry whose header is at `offset`. false: there is none, or not a whole one. */
-static bool parse_entry(const char *archive, size_t archive_size, size_t offset,
-                        struct entry *entry)
-{
-    if (offset > archive_size || archive_size - offset < HEADER_SIZE)
-        return false;
-    const char *header = archive + offset;
-    size_t numbers[NUMBERS];
-    if (memcmp(header, MAGIC, MAGIC_SIZE) != 0)
-        return false;
-    for (size_t index = 0; index < NUMBERS; index++) {
-        if (!parse_number(header + MAGIC_SIZE + index * DIGITS, &numbers[index]))
-            return false;
-    }
-    offset += HEADER_SIZE; /* the padding comes behind the name */
-    size_t name_size = numbers[NAME_SIZE];
-    entry->name = take(archive, archive_size, &offset, name_size);
-    if (entry->name == NULL || strnlen(entry->name, name_size) == name_size)
-        return false;
-    entry->data_size = numbers[FILE_SIZE];
-    entry->data = take(archive, archive_size, &offset, entry->data_size);
-    entry->next = offset;
-    return entry->data != NULL;
-}
+static uint64_t align(uint64_t offset) { return (offset + ALIGNMENT - 1) & -(uint64_t)ALIGNMENT; }
 
 const void *initrd_find(const void *archive, size_t archive_size, const char *name, size_t *size)
 {
-    struct entry entry = {.next = 0};
-    while (parse_entry(archive, archive_size, entry.next, &entry)) {
-        if (strcmp(entry.name, END_NAME) == 0)
+    const char *header = archive;
+    for (uint64_t left = archive_size; left >= HEADER_SIZE && !memcmp(header, MAGIC, MAGIC_SIZE);) {
+        uint64_t data_size = number(header + MAGIC_SIZE + FILE_SIZE * DIGITS);
+        uint64_t name_size = number(header + MAGIC_SIZE + NAME_SIZE * DIGITS);
+        const char *this_name = header + HEADER_SIZE;
+        if (name_size > left - HEADER_SIZE || strnlen(this_name, name_size) == name_size)
             return NULL;
-        if (strcmp(entry.name, name) == 0) {
-            *size = entry.data_size;
-            return entry.data;
+        uint64_t data = align(HEADER_SIZE + name_size);
+        if (data > left || data_size > left - data || strcmp(this_name, END_NAME) == 0)
+            return NULL;
+        if (strcmp(this_name, name) == 0) {
+            *size = data_size;
+            return header + data;
         }
+        uint64_t next = align(data + data_size) < left ? align(data + data_size) : left;
+        header += next;
+        left -= next;
     }
     return NULL;
 }

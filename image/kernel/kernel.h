@@ -46,7 +46,7 @@ bool starts_with(const char *text, const char *prefix);
 uint32_t checksum_crc32(uint32_t crc, const void *data, size_t size); /* as zlib's crc32() */
 uint64_t checksum_words(uint64_t sum, const void *data, size_t size); /* fast; size % 8 == 0 */
 
-/* ---- printf.c: %s %c %d %u %x %p with width, 0, l, z. Always terminates; returns the length
+/* ---- printf.c: %s %u %x with width, 0, l, z. Always terminates; returns the length
  * that the whole text would have. */
 int format(char *to, size_t size, const char *text, ...) PRINTF(3, 4);
 int vformat(char *to, size_t size, const char *text, __builtin_va_list list);
@@ -230,7 +230,7 @@ NORETURN void machine_off(const char *why); /* loudly, for good: it cannot go on
 NORETURN void machine_done(const char *why); /* for good, as it was meant */
 void crash_has_served(void);         /* this life has begun to serve */
 bool crash_wants_cold_start(void);
-NORETURN void panic_at(const char *file, int line, const char *text, ...) PRINTF(3, 4);
+NORETURN void panic_at(const char *file, uint32_t line, const char *text, ...) PRINTF(3, 4);
 #define panic(...) panic_at(__FILE__, __LINE__, __VA_ARGS__)
 #define assert(condition) ((condition) ? (void)0 : panic("assertion: %s", #condition))
 

@@ -28,7 +28,8 @@ enum {
     SYS_clock_getres = 229, SYS_clock_nanosleep = 230, SYS_exit_group = 231,
     SYS_epoll_wait = 232, SYS_epoll_ctl = 233, SYS_tgkill = 234, SYS_openat = 257,
     SYS_newfstatat = 262, SYS_readlinkat = 267, SYS_set_robust_list = 273,
-    SYS_epoll_pwait = 281, SYS_epoll_create1 = 291, SYS_prlimit64 = 302, SYS_getrandom = 318,
+    SYS_epoll_pwait = 281, SYS_epoll_create1 = 291, SYS_pipe2 = 293, SYS_prlimit64 = 302,
+    SYS_getrandom = 318,
     SYS_rseq = 334,
 };
 

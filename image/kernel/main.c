@@ -11,9 +11,10 @@ NORETURN void kernel_main(uint64_t start_info_pa);
 void kernel_main(uint64_t start_info_pa)
 {
     xen_find();
-    if (start_info_pa)
+    if (start_info_pa) {
         startinfo_read(start_info_pa); /* into `keep` */
-    xen_read_memory();               /* what init-xenstore-domain does not say */
+        xen_read_memory();           /* what init-xenstore-domain does not say */
+    }
     keep_check();
     trap_init();                     /* faults have somewhere to go from here on */
     cmdline_parse(&options, keep.command_line);

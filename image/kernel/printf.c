@@ -2,7 +2,7 @@
 /* Text from a format, into a buffer.
  *
  *   F1. Never more than `size` bytes are written; the last of them is a NUL, unless size is 0.
- *   F2. What is understood: %s %c %d %u %x %p %%, a width, 0 in front of a number's width, l and z.
+ *   F2. What is understood: %s %u %x %%, a width, 0 in front of a number's width, l and z.
  *       Anything else comes out as it stands, and the arguments behind it are then not its own:
  *       tests/image looks for such formats in the whole kernel.
  *   F3. Nothing here can fail or panic: crash.c reports with it.
@@ -43,28 +43,16 @@ static void pad(struct output *output, char letter, size_t length, size_t width)
         put(output, letter);
 }
 
-static void put_padded(struct output *output, const char *text, size_t size, size_t width)
-{
-    pad(output, ' ', size, width);
-    put_text(output, text, size);
-}
-
-/* `sign` is what stands in front: "-", "0x" or nothing. Zeros go behind it, spaces before it. */
-static void put_number(struct output *output, const struct conversion *how, const char *sign,
-                       uint64_t value, uint32_t base)
+static void put_number(struct output *output, const struct conversion *how, uint64_t value,
+                       uint32_t base)
 {
     char digits[DIGITS_MAX];
-    size_t first = DIGITS_MAX, sign_size = strlen(sign);
+    size_t first = DIGITS_MAX;
     do {
         digits[--first] = "0123456789abcdef"[value % base];
         value /= base;
     } while (value > 0);
-    size_t size = DIGITS_MAX - first + sign_size;
-    if (!how->is_zero_padded)
-        pad(output, ' ', size, how->width);
-    put_text(output, sign, sign_size);
-    if (how->is_zero_padded)
-        pad(output, '0', size, how->width);
+    pad(output, how->is_zero_padded ? '0' : ' ', DIGITS_MAX - first, how->width);
     put_text(output, digits + first, DIGITS_MAX - first);
 }
 
@@ -91,12 +79,6 @@ static uint64_t next_unsigned(const struct conversion *how, struct arguments *ar
                         : __builtin_va_arg(arguments->list, uint32_t);
 }
 
-static int64_t next_signed(const struct conversion *how, struct arguments *arguments)
-{
-    return how->is_long ? __builtin_va_arg(arguments->list, int64_t)
-                        : __builtin_va_arg(arguments->list, int32_t);
-}
-
 /* false: no such conversion; no argument was taken. */
 static bool put_argument(struct output *output, const struct conversion *how,
                          struct arguments *arguments)
@@ -105,28 +87,15 @@ static bool put_argument(struct output *output, const struct conversion *how,
     case 's': {
         const char *text = __builtin_va_arg(arguments->list, const char *);
         text = text != NULL ? text : "(null)";
-        put_padded(output, text, strlen(text), how->width);
-        return true;
-    }
-    case 'c': {
-        char letter = (char)__builtin_va_arg(arguments->list, int);
-        put_padded(output, &letter, 1, how->width);
-        return true;
-    }
-    case 'd': {
-        int64_t value = next_signed(how, arguments);
-        uint64_t size = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-        put_number(output, how, value < 0 ? "-" : "", size, 10);
+        pad(output, ' ', strlen(text), how->width);
+        put_text(output, text, strlen(text));
         return true;
     }
     case 'u':
-        put_number(output, how, "", next_unsigned(how, arguments), 10);
+        put_number(output, how, next_unsigned(how, arguments), 10);
         return true;
     case 'x':
-        put_number(output, how, "", next_unsigned(how, arguments), 16);
-        return true;
-    case 'p':
-        put_number(output, how, "0x", (uintptr_t)__builtin_va_arg(arguments->list, void *), 16);
+        put_number(output, how, next_unsigned(how, arguments), 16);
         return true;
     case '%':
         put(output, '%');

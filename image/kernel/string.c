@@ -23,30 +23,14 @@ void *memcpy(void *to, const void *from, size_t size)
     return to;
 }
 
-/* From the last byte down: first the odd bytes at the end, then words. */
-static void copy_down(char *to, const char *from, size_t size)
-{
-    size_t words = size / 8, bytes = size % 8;
-    char *at = to + size - 1;
-    const char *source = from + size - 1;
-    __asm__ volatile("std\n\t"
-                     "rep movsb\n\t"
-                     "sub $7, %0\n\t" /* from the last byte of a word to its first */
-                     "sub $7, %1\n\t"
-                     "mov %3, %2\n\t"
-                     "rep movsq\n\t"
-                     "cld"
-                     : "+D"(at), "+S"(source), "+c"(bytes)
-                     : "r"(words)
-                     : "memory", "cc");
-}
-
 void *memmove(void *to, const void *from, size_t size)
 {
     /* Not below `from`, and not behind its end: the subtraction wraps for the first. */
     if ((uintptr_t)to - (uintptr_t)from >= size)
         return memcpy(to, from, size);
-    copy_down(to, from, size);
+    char *at = (char *)to + size - 1; /* from the last byte down */
+    from = (const char *)from + size - 1;
+    __asm__ volatile("std; rep movsb; cld" : "+D"(at), "+S"(from), "+c"(size) : : "memory");
     return to;
 }
 

@@ -257,17 +257,20 @@ static bool rx_take(void)
     return piece.offset < piece.size;
 }
 
-static bool rx_has_data(void)
+/* V4. */
+static bool queue_has(struct queue *queue, bool (*look)(void))
 {
-    bool has_data = rx_take();
-    if (!has_data && !rx.has_interrupt) {
-        queue_interrupt(&rx, true);
-        has_data = rx_take();
+    bool has = look();
+    if (!has && !queue->has_interrupt) {
+        queue_interrupt(queue, true);
+        has = look();
     }
-    if (has_data)
-        queue_interrupt(&rx, false);
-    return has_data;
+    if (has)
+        queue_interrupt(queue, false);
+    return has;
 }
+
+static bool rx_has_data(void) { return queue_has(&rx, rx_take); }
 
 static bool tx_take_back(void)
 {
@@ -277,17 +280,7 @@ static bool tx_take_back(void)
     return tx.owned != UINT32_MAX && !is_broken;
 }
 
-static bool tx_has_room(void)
-{
-    bool has_room = tx_take_back();
-    if (!has_room && !tx.has_interrupt) {
-        queue_interrupt(&tx, true);
-        has_room = tx_take_back();
-    }
-    if (has_room)
-        queue_interrupt(&tx, false);
-    return has_room;
-}
+static bool tx_has_room(void) { return queue_has(&tx, tx_take_back); }
 
 /* First in each operation, so that none of them touches a device that is not there. */
 static bool channel_is_usable(void)

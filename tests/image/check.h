@@ -26,7 +26,7 @@ static void check_failed(const char *file, int line, const char *condition, cons
     exit(1);
 }
 
-void panic_at(const char *file, int line, const char *text, ...)
+void panic_at(const char *file, uint32_t line, const char *text, ...)
 {
     va_list list;
     va_start(list, text);

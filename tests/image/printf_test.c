@@ -57,7 +57,7 @@ static uint64_t random_value(void)
 
 static void check_numbers(void)
 {
-    char letter = "dux"[random_below(3)];
+    char letter = "ux"[random_below(2)];
     uint64_t value = random_value();
     switch (random_below(4)) {
     case 0:
@@ -84,12 +84,6 @@ static void check_texts(void)
     const char *text = texts[random_below(COUNT(texts))];
     random_format("", 's', false);
     BOTH(text, "text");
-    int letter = (int)(1 + random_below(255));
-    random_format("", 'c', false);
-    BOTH(letter, "text");
-    uintptr_t pointer = random_value() | 1; /* libc has a word for NULL */
-    random_format("", 'p', false);
-    BOTH((void *)pointer, "text");
 }
 
 /* What is no conversion comes out as it stands: where libc does something else, or nothing. */
@@ -102,8 +96,6 @@ static void check_others(void)
     odd = "%.3s %-5d";
     format(text, sizeof(text), odd, "x", 1);
     CHECK(strcmp(text, odd) == 0, "'%s'", text);
-    format(text, sizeof(text), "%p", NULL);
-    CHECK(strcmp(text, "0x0") == 0, "'%s'", text);
 }
 
 int main(int argc, char **argv)
@@ -115,11 +107,11 @@ int main(int argc, char **argv)
         if (round % 4 == 0)
             check_texts();
     }
-    snprintf(formats, sizeof(formats), "%s", "%d %5u|%08x %lx %c%s %zu %s %lu %d");
+    snprintf(formats, sizeof(formats), "%s", "%u %5u|%08x %lx %s%s %zu %s %lu %u");
     for (int round = 0; round < 1000; round++) {
         uint64_t a = random_value(), b = random_value(), c = random_value(), d = random_value();
-        BOTH((int)a, (unsigned)b, (unsigned)c, d, 'c', "text", (size_t)c, "on the stack", b,
-             (int)d);
+        BOTH((unsigned)a, (unsigned)b, (unsigned)c, d, "c", "text", (size_t)c, "on the stack", b,
+             (unsigned)d);
     }
     check_others();
     return 0;

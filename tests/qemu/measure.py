@@ -159,7 +159,7 @@ def prototype(directory: Path, count: int) -> None:
         with subprocess.Popen(
                 ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
                  "-no-reboot", "-machine", "microvm,acpi=off,isa-serial=on,rtc=on,pit=on",
-                 "-accel", "tcg", "-cpu", "qemu64,+rdrand", "-m", "64M", "-serial", "stdio",
+                 "-accel", "tcg", "-cpu", "qemu64,+rdrand", "-m", "128M", "-serial", "stdio",
                  "-kernel", str(files[0]), "-initrd", str(files[1])],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL) as qemu:
