@@ -85,7 +85,8 @@ def serve(options: argparse.Namespace, quotas: list[tuple[str, int]],
         console.drill = Drill()
     if options.snapshot is not None:  # every life in the image goes on from here
         console.debug(f"snapshot: {take(options.snapshot)}")
-    socket_path = options.socket or ("" if options.channel else default_socket())
+    socket_path = options.socket or (
+        "" if options.channel or is_image() else default_socket())
     region_path = options.region or default_region(socket_path or options.channel)
     raise_file_limit()
     channel = Channel(options.channel, console) if options.channel else None

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server in the dom0 of a real Xen, with real guests, all in QEMU. Method: dom0/*.sh run there
-and print verdicts; a run that fails leaves its console in build/xen/ and can be repeated by
-`python -m tests.xen.machine SCENARIO NAME=VALUE...`. README.md says what the scenarios do.
+"""The server in the dom0 of a real Xen, and as its stub domain, with real guests, all in QEMU.
+Method: dom0/*.sh run there and print verdicts; a run that fails leaves its console in build/xen/
+and can be repeated by `python -m tests.xen.machine SCENARIO NAME=VALUE...`. README.md says what
+the scenarios do.
 
 Cannot show: two processors at once (the machine has one), HVM guests, device backends."""
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.qemu.machine import build
 from tests.xen.machine import run_scenario
 from tests.xen.packages import ROOT
 
@@ -16,6 +18,12 @@ CONSOLES = ROOT / "build/xen"
 # Ten times what a machine with nothing else to do needs.
 BOOT_S = 500.0
 KILL_S = 50.0
+CRASH_S = 5.0
+# All that the image can have (tests/qemu/test_crashes.py says what each of them is).
+KINDS = ("exception exit memory loop abort page-fault null general-protection illegal-instruction "
+         "stack-overflow divide c-loop heap double-fault machine-check kernel-page-fault "
+         "kernel-stack-overflow kernel-panic kernel-code-write initrd-write region-write "
+         "snapshot-write")
 
 
 def must_succeed(scenario: str, timeout_s: float, **parameters: object) -> None:
@@ -51,3 +59,19 @@ def test_nobody_notices_ten_kills() -> None:
 @pytest.mark.full
 def test_nobody_notices_a_hundred_kills() -> None:
     must_succeed("survive", BOOT_S + 100 * KILL_S, SERVER="ours", KILLS=100)
+
+
+@pytest.fixture(scope="module")
+def image() -> None:
+    """The image is the one of this tree."""
+    build()
+
+
+@pytest.mark.slow
+def test_nobody_notices_crashes_of_the_stub_domain(image: None) -> None:
+    must_succeed("stubdom", 2 * BOOT_S + 60 * CRASH_S)
+
+
+@pytest.mark.full
+def test_nobody_notices_a_thousand_crashes_of_all_kinds(image: None) -> None:
+    must_succeed("stubdom", 2 * BOOT_S + 1100 * CRASH_S, CRASHES=1000, KINDS=KINDS)

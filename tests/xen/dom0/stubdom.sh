@@ -71,8 +71,9 @@ check_that crashes-during-death "$(tail -n 1 /tmp/during)" grep -q '^20 of 20' /
 # find out, and tell others.
 rm "$CONSOLES/guest-second.log"
 create_during for-xen loop 1
-usleep 500000
-PYTHONPATH=/server check destroyed-during-loop python3 /lab/destroy.py "$second"
+usleep 200000
+PYTHONPATH=/server check destroyed-by-xen python3 /lab/destroy.py "$second"
+check_that before-the-loop-ends "$(uptime_s)" [ ! -s /tmp/during ]
 wait $during_pid
 check_that loop-during-death "$(tail -n 1 /tmp/during)" grep -q '^1 of 1' /tmp/during
 xenstore-rm "$(xenstore-read "/local/domain/$second/vm")" && xenstore-rm "/local/domain/$second"
