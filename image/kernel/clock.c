@@ -3,8 +3,7 @@
  *
  *   T1. clock_now() never goes back, not across a restart either: frequency and base are measured
  *       once, at power-on, and kept.
- *   T2. The frequency is told or measured, never guessed. First from those who know it (the
- *       hypervisor, CPUID 0x15), then measured with the PIT, and only then the nominal one.
+ *   T2. The frequency is told by the hypervisor, or measured with the PIT, never guessed.
  *   T3. The wall clock is read once, at power-on: it is good to a second, and drifts with the TSC.
  * Reading the TSC is cheap under TCG. Xen may trap it (tsc_mode="native" avoids that).
  * Sources: Intel SDM volume 3, 18.7; the hypervisor timing leaf 0x40000010
@@ -42,8 +41,6 @@
 #define RTC_STATUS_B 0x0b
 #define RTC_A_UPDATING 0x80
 #define RTC_B_BINARY 0x04
-#define RTC_B_24_HOURS 0x02
-#define RTC_PM 0x80
 #define RTC_LOOKS 20000 /* an update takes 2 ms */
 enum { RTC_SECOND, RTC_MINUTE, RTC_HOUR, RTC_DAY, RTC_MONTH, RTC_YEAR, RTC_FIELDS };
 
@@ -64,19 +61,6 @@ static uint64_t hz_of_hypervisor(void)
     if (cpuid(HYPERVISOR_FIRST, 0).eax < HYPERVISOR_TIMING)
         return 0;
     return cpuid(HYPERVISOR_TIMING, 0).eax * 1000ull;
-}
-
-static uint64_t hz_of_crystal(void)
-{
-    if (cpuid(0, 0).eax < 0x15)
-        return 0;
-    struct cpuid ratio = cpuid(0x15, 0);
-    return ratio.eax ? (uint64_t)ratio.ecx * ratio.ebx / ratio.eax : 0;
-}
-
-static uint64_t hz_nominal(void)
-{
-    return cpuid(0, 0).eax < 0x16 ? 0 : (cpuid(0x16, 0).eax & 0xffff) * 1000000ull;
 }
 
 /* The counter and the TSC at one moment: of several readings the one that took least time, so
@@ -129,21 +113,12 @@ static uint64_t hz_of_pit(void)
     return hz;
 }
 
-static bool hz_is_sane(uint64_t hz) { return hz >= HZ_MIN && hz <= HZ_MAX; }
-
 static uint64_t tsc_hz(void)
 {
-    static const struct { const char *name; uint64_t (*hz)(void); } sources[] = {
-        {"hypervisor", hz_of_hypervisor}, {"CPUID 0x15", hz_of_crystal},
-        {"PIT", hz_of_pit}, {"CPUID 0x16", hz_nominal},
-    };
-    for (uint32_t index = 0; index < COUNT(sources); index++) {
-        uint64_t hz = sources[index].hz();
-        if (!hz_is_sane(hz))
-            continue;
-        log_info("clock: %lu kHz (%s)", hz / 1000, sources[index].name);
+    uint64_t told = hz_of_hypervisor(), hz = told ? told : hz_of_pit();
+    log_info("clock: %lu kHz (%s)", hz / 1000, told ? "hypervisor" : "PIT");
+    if (hz >= HZ_MIN && hz <= HZ_MAX)
         return hz;
-    }
     machine_off("nothing tells the TSC's frequency (QEMU microvm: pit=on)");
 }
 
@@ -179,12 +154,8 @@ static bool rtc_read(uint8_t *fields)
 
 static void rtc_decode(uint8_t *fields, uint8_t status)
 {
-    bool is_afternoon = fields[RTC_HOUR] & RTC_PM;
-    fields[RTC_HOUR] &= (uint8_t)~RTC_PM;
     for (uint32_t field = 0; field < RTC_FIELDS && !(status & RTC_B_BINARY); field++)
         fields[field] = (uint8_t)((fields[field] >> 4) * 10 + (fields[field] & 15));
-    if (!(status & RTC_B_24_HOURS))
-        fields[RTC_HOUR] = (uint8_t)(fields[RTC_HOUR] % 12 + (is_afternoon ? 12 : 0));
 }
 
 /* Days from 1970 to a date of this century, by counting years from March on. */

@@ -66,16 +66,6 @@ static bool parse_size(const char **text, uint64_t *value)
     return !__builtin_mul_overflow(*value, unit, value);
 }
 
-/* The index of `text` in `names`, or -1. */
-static int find_name(const char *text, const char *const *names, int count)
-{
-    for (int index = 0; index < count; index++) {
-        if (strcmp(text, names[index]) == 0)
-            return index;
-    }
-    return -1;
-}
-
 /* -- one function per word: takes what stands behind its "=", answers NULL or what is wrong */
 
 static const char *parse_region(struct options *parsed, const char *text)
@@ -96,29 +86,6 @@ static const char *parse_region(struct options *parsed, const char *text)
         return "the region ends above 4 GiB";
     parsed->region_size = size;
     parsed->region_pa = pa;
-    return NULL;
-}
-
-static const char *parse_console(struct options *parsed, const char *text)
-{
-    static const char *const names[] = {"none", "com1", "e9"};
-    _Static_assert(CONSOLE_NONE == 1 && CONSOLE_COM1 == 2 && CONSOLE_E9 == 3, "in this order");
-    int index = find_name(text, names, COUNT(names));
-    if (index < 0)
-        return "not com1, e9 or none";
-    parsed->console = (unsigned)index + CONSOLE_NONE;
-    return NULL;
-}
-
-static const char *parse_log(struct options *parsed, const char *text)
-{
-    static const char *const names[] = {
-        [LOG_ERROR] = "error", [LOG_INFO] = "info", [LOG_DEBUG] = "debug",
-    };
-    int index = find_name(text, names, COUNT(names));
-    if (index < 0)
-        return "not error, info or debug";
-    parsed->log = (unsigned)index;
     return NULL;
 }
 
@@ -152,26 +119,6 @@ static const char *parse_event(struct options *parsed, const char *text)
     return NULL;
 }
 
-static const char *parse_switch(bool *is_on, const char *text)
-{
-    static const char *const names[] = {"off", "on"};
-    int index = find_name(text, names, COUNT(names));
-    if (index < 0)
-        return "neither on nor off";
-    *is_on = index == 1;
-    return NULL;
-}
-
-static const char *parse_snapshot(struct options *parsed, const char *text)
-{
-    return parse_switch(&parsed->snapshot, text);
-}
-
-static const char *parse_drill(struct options *parsed, const char *text)
-{
-    return parse_switch(&parsed->drill, text);
-}
-
 static const char *parse_virtio(struct options *parsed, const char *text)
 {
     uint64_t size, pa, irq;
@@ -197,10 +144,32 @@ static const struct {
     const char *name;
     const char *(*parse)(struct options *parsed, const char *text);
 } known[] = {
-    {"region=", parse_region},     {"console=", parse_console}, {"watchdog=", parse_watchdog},
-    {"snapshot=", parse_snapshot}, {"log=", parse_log},         {"drill=", parse_drill},
+    {"region=", parse_region}, {"watchdog=", parse_watchdog},
     {"xen-watchdog=", parse_xen_watchdog}, {VIRTIO_NAME, parse_virtio},
 };
+
+static const struct { const char *word; size_t offset; uint8_t value; } choices[] = {
+    {"console=none", offsetof(struct options, console), CONSOLE_NONE},
+    {"console=com1", offsetof(struct options, console), CONSOLE_COM1},
+    {"console=e9", offsetof(struct options, console), CONSOLE_E9},
+    {"log=error", offsetof(struct options, log), LOG_ERROR},
+    {"log=info", offsetof(struct options, log), LOG_INFO},
+    {"log=debug", offsetof(struct options, log), LOG_DEBUG},
+    {"snapshot=off", offsetof(struct options, snapshot), false},
+    {"snapshot=on", offsetof(struct options, snapshot), true},
+    {"drill=off", offsetof(struct options, drill), false},
+    {"drill=on", offsetof(struct options, drill), true},
+};
+
+static bool take_choice(struct options *parsed, const char *word)
+{
+    for (size_t index = 0; index < COUNT(choices); index++)
+        if (strcmp(word, choices[index].word) == 0) {
+            *((uint8_t *)parsed + choices[index].offset) = choices[index].value;
+            return true;
+        }
+    return false;
+}
 
 /* The index in `known`, or COUNT(known). */
 static size_t find_word(const char *word)
@@ -271,6 +240,8 @@ static const char *take_word(struct options *parsed, char *word, enum place *pla
     size_t index = find_word(word);
     if (index < COUNT(known) && (*place != SERVERS || starts_with(word, VIRTIO_NAME)))
         return known[index].parse(parsed, word + strlen(known[index].name));
+    if (*place != SERVERS && take_choice(parsed, word))
+        return NULL;
     if (*place != SERVERS && strcmp(word, "--") == 0) {
         *place = SERVERS;
         return NULL;

@@ -5,8 +5,6 @@
 #include "device.h"
 #include "linux.h"
 
-#define LIST_SIZE 512
-
 static void double_fault(void)
 {
     /* the page fault of the push has no stack either */
@@ -65,36 +63,26 @@ static void kernel_panic(void)
     panic("a drill");
 }
 
-static const struct { const char *name; void (*run)(void); } drills[] = {
-    {"double-fault", double_fault}, {"machine-check", machine_check},
-    {"kernel-page-fault", page_fault}, {"kernel-stack-overflow", stack_overflow},
-    {"kernel-panic", kernel_panic}, {"kernel-code-write", code_write},
-    {"initrd-write", initrd_write}, {"region-write", region_write_wild},
-    {"snapshot-write", snapshot_write}, {"power-off", power_off},
+static const struct { const char *line; void (*run)(void); } drills[] = {
+    {"double-fault\n", double_fault}, {"machine-check\n", machine_check},
+    {"kernel-page-fault\n", page_fault}, {"kernel-stack-overflow\n", stack_overflow},
+    {"kernel-panic\n", kernel_panic}, {"kernel-code-write\n", code_write},
+    {"initrd-write\n", initrd_write}, {"region-write\n", region_write_wild},
+    {"snapshot-write\n", snapshot_write}, {"power-off\n", power_off},
 };
 
-static uint64_t drill_list(char *to, size_t size)
-{
-    uint64_t at = 0;
-    for (uint32_t index = 0; index < COUNT(drills); index++)
-        at += (uint64_t)format(to + at, size - at, "%s\n", drills[index].name);
-    return at;
-}
-
-static uint64_t drill_size(void)
-{
-    char list[LIST_SIZE];
-    return drill_list(list, sizeof(list));
-}
-
+/* A line each time; position: the drill's number. */
 static int64_t drill_read(struct file *file, void *to, uint64_t size, uint64_t offset)
 {
-    (void)file;
-    char list[LIST_SIZE];
-    uint64_t end = drill_list(list, sizeof(list));
-    uint64_t count = offset >= end ? 0 : size < end - offset ? size : end - offset;
-    memcpy(to, list + offset, count);
-    return (int64_t)count;
+    (void)offset;
+    if (file->position == COUNT(drills))
+        return 0;
+    const char *line = drills[file->position].line;
+    if (size < strlen(line))
+        return -EINVAL;
+    memcpy(to, line, strlen(line));
+    file->position++;
+    return (int64_t)strlen(line);
 }
 
 static bool drill_exists(void) { return options.drill; }
@@ -103,14 +91,14 @@ static int64_t drill_write(struct file *file, const void *from, uint64_t size, u
 {
     (void)file, (void)offset;
     for (uint32_t index = 0; index < COUNT(drills); index++)
-        if (strlen(drills[index].name) == size && memcmp(drills[index].name, from, size) == 0) {
+        if (strlen(drills[index].line) == size + 1 && memcmp(drills[index].line, from, size) == 0) {
             drills[index].run();
-            panic("the drill %s did nothing", drills[index].name);
+            panic("a drill did nothing: %s", drills[index].line);
         }
     return -EINVAL;
 }
 
 const struct device drill_device = {
-    .path = "/dev/drill", .mode = S_IFCHR | 0600, .exists = drill_exists, .size = drill_size,
+    .path = "/dev/drill", .mode = S_IFCHR | 0600, .exists = drill_exists,
     .read = drill_read, .write = drill_write,
 };

@@ -116,51 +116,40 @@ int64_t file_close(uint64_t fd)
 }
 
 /* At `offset` if there is one (pread), else at the file's position, which moves. A device that has
- * nothing now is waited for. */
+ * nothing now, or no room, is waited for. */
+static int64_t transfer(struct file *file, uint64_t va, uint64_t size, const uint64_t *offset,
+                        bool is_write)
+{
+    const struct device *device = file->device;
+    if (is_write ? !device->write : !device->read)
+        return -EINVAL;
+    if (offset && !device->size)
+        return -ESPIPE;
+    if (is_write ? !user_can_read(va, size) : !user_can_write(va, size))
+        return -EFAULT;
+    for (;;) {
+        uint64_t at = offset ? *offset : file->position;
+        int64_t count = is_write ? device->write(file, (const void *)va, size, at)
+                                 : device->read(file, (void *)va, size, at);
+        if (count > 0 && !offset && device->size)
+            file->position += (uint64_t)count;
+        if (count != -EAGAIN || file->flags & O_NONBLOCK)
+            return count;
+        clock_wait();
+    }
+}
+
 int64_t file_read(uint64_t fd, uint64_t va, uint64_t size, const uint64_t *offset)
 {
     struct file *file = file_get(fd);
-    if (!file)
-        return -EBADF;
-    if (!file->device->read)
-        return -EINVAL;
-    if (offset && !file->device->size)
-        return -ESPIPE;
-    if (!user_can_write(va, size))
-        return -EFAULT;
-    int64_t count;
-    while ((count = file->device->read(file, (void *)va, size,
-                                       offset ? *offset : file->position)) == -EAGAIN) {
-        if (file->flags & O_NONBLOCK)
-            return -EAGAIN;
-        clock_wait();
-    }
-    if (count > 0 && !offset && file->device->size)
-        file->position += (uint64_t)count;
-    return count;
+    return file ? transfer(file, va, size, offset, false) : -EBADF;
 }
 
 int64_t file_write(uint64_t fd, uint64_t va, uint64_t size, const uint64_t *offset)
 {
     struct file *file = file_get(fd);
-    if (!file || (file->flags & O_ACCMODE) == O_RDONLY)
-        return -EBADF;
-    if (!file->device->write)
-        return -EINVAL;
-    if (offset && !file->device->size)
-        return -ESPIPE;
-    if (!user_can_read(va, size))
-        return -EFAULT;
-    int64_t count;
-    while ((count = file->device->write(file, (const void *)va, size,
-                                        offset ? *offset : file->position)) == -EAGAIN) {
-        if (file->flags & O_NONBLOCK)
-            return -EAGAIN;
-        clock_wait();
-    }
-    if (count > 0 && !offset && file->device->size)
-        file->position += (uint64_t)count;
-    return count;
+    bool is_writable = file && (file->flags & O_ACCMODE) != O_RDONLY;
+    return is_writable ? transfer(file, va, size, offset, true) : -EBADF;
 }
 
 int64_t file_seek(uint64_t fd, int64_t offset, uint64_t whence)

@@ -19,12 +19,12 @@ enum {
     SYS_poll = 7, SYS_lseek = 8, SYS_mmap = 9, SYS_mprotect = 10, SYS_munmap = 11, SYS_brk = 12,
     SYS_rt_sigaction = 13, SYS_rt_sigprocmask = 14, SYS_ioctl = 16, SYS_pread64 = 17,
     SYS_pwrite64 = 18, SYS_writev = 20, SYS_access = 21, SYS_sched_yield = 24, SYS_mremap = 25,
-    SYS_madvise = 28, SYS_dup = 32, SYS_nanosleep = 35, SYS_setitimer = 38, SYS_getpid = 39,
+    SYS_madvise = 28, SYS_nanosleep = 35, SYS_setitimer = 38, SYS_getpid = 39,
     SYS_exit = 60, SYS_kill = 62, SYS_uname = 63, SYS_fcntl = 72, SYS_flock = 73,
     SYS_ftruncate = 77, SYS_getcwd = 79, SYS_readlink = 89, SYS_getrlimit = 97,
     SYS_sysinfo = 99, SYS_getuid = 102, SYS_getgid = 104, SYS_geteuid = 107, SYS_getegid = 108,
     SYS_sigaltstack = 131, SYS_arch_prctl = 158, SYS_gettid = 186, SYS_time = 201,
-    SYS_futex = 202, SYS_getdents64 = 217, SYS_set_tid_address = 218, SYS_clock_gettime = 228,
+    SYS_futex = 202, SYS_set_tid_address = 218, SYS_clock_gettime = 228,
     SYS_clock_getres = 229, SYS_clock_nanosleep = 230, SYS_exit_group = 231,
     SYS_epoll_wait = 232, SYS_epoll_ctl = 233, SYS_tgkill = 234, SYS_openat = 257,
     SYS_newfstatat = 262, SYS_readlinkat = 267, SYS_set_robust_list = 273,
@@ -36,21 +36,19 @@ enum {
 #define O_ACCMODE 3u
 #define O_RDONLY 0u
 #define O_CREAT 0x40u
-#define O_EXCL 0x80u
 #define O_NONBLOCK 0x800u
 #define O_DIRECTORY 0x10000u
 #define O_CLOEXEC 0x80000u
 
 #define S_IFCHR 0020000u
-#define S_IFBLK 0060000u
 
 enum { SEEK_SET = 0, SEEK_CUR = 1, SEEK_END = 2 };
 enum { F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, F_SETFL = 4 };
-enum { PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4 };
+enum { PROT_WRITE = 2, PROT_EXEC = 4 };
 enum { MAP_PRIVATE = 2, MAP_FIXED = 0x10, MAP_ANONYMOUS = 0x20 };
 enum { POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16, POLLNVAL = 32 };
 enum { EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, EPOLL_CTL_MOD = 3 };
-enum { SIGILL = 4, SIGTRAP = 5, SIGABRT = 6, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11, SIGPROF = 27 };
+enum { SIGILL = 4, SIGTRAP = 5, SIGFPE = 8, SIGSEGV = 11, SIGPROF = 27 };
 enum { SS_DISABLE = 2 };
 enum { ITIMER_PROF = 2 };
 enum { CLOCK_REALTIME = 0, CLOCK_REALTIME_COARSE = 5, TIMER_ABSTIME = 1 };
@@ -80,8 +78,8 @@ enum { RLIMIT_STACK = 3, RLIMIT_NOFILE = 7 };
 /* the auxiliary vector */
 enum {
     AT_NULL = 0, AT_PHDR = 3, AT_PHENT = 4, AT_PHNUM = 5, AT_PAGESZ = 6, AT_ENTRY = 9, AT_UID = 11,
-    AT_EUID = 12, AT_GID = 13, AT_EGID = 14, AT_PLATFORM = 15, AT_HWCAP = 16, AT_CLKTCK = 17,
-    AT_SECURE = 23, AT_RANDOM = 25, AT_EXECFN = 31,
+    AT_EUID = 12, AT_GID = 13, AT_EGID = 14, AT_HWCAP = 16, AT_CLKTCK = 17,
+    AT_SECURE = 23, AT_RANDOM = 25,
 };
 
 struct timespec { int64_t seconds, nanoseconds; };
