@@ -44,7 +44,6 @@ $(STAMP): pyproject.toml tools/setup.sh
 
 .PHONY: test
 test: test-setup lint ## run the tests (under 15 minutes)
-	@tools/setup.sh packages qemu-system-x86
 	$(RUN) -m pytest -m "not full"
 
 .PHONY: test-all
@@ -57,12 +56,11 @@ test-quick: test-setup ## run the tests that take under 2 minutes together
 
 .PHONY: test-xen
 test-xen: test-setup ## the server in dom0 of a real Xen, or its stub domain, with guests (12 minutes)
-	@tools/setup.sh packages qemu-system-x86
 	$(RUN) -m pytest tests/xen -k "not hundred and not thousand"
 
 .PHONY: test-setup
-test-setup: venv
-	@tools/setup.sh packages gcc libc6-dev git libxen-dev
+test-setup: image
+	@tools/setup.sh packages gcc libc6-dev git libxen-dev qemu-system-x86
 	@$(RUN) -m tests.oracle.oracle fetch
 
 .PHONY: bench

@@ -9,6 +9,9 @@ import pytest
 
 from tests.clients.subjects import Ours, OursFar, OursReborn, Subject, running
 
+FAR = pytest.param(OursFar.name, marks=pytest.mark.slow)
+REBORN = pytest.param(OursReborn.name, marks=pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def limited(time_limit: None) -> None:
@@ -16,21 +19,21 @@ def limited(time_limit: None) -> None:
 
 
 
-@pytest.fixture(params=[Subject.name, Ours.name, OursFar.name])
+@pytest.fixture(params=[Subject.name, Ours.name, FAR])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """C xenstored, ours, and ours behind a channel."""
     with running(request.param) as server:
         yield server
 
 
-@pytest.fixture(params=[Subject.name, Ours.name, OursReborn.name, OursFar.name])
+@pytest.fixture(params=[Subject.name, Ours.name, REBORN, FAR])
 def any_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """C xenstored, ours, ours killed after every program, and ours behind a channel."""
     with running(request.param) as server:
         yield server
 
 
-@pytest.fixture(params=[Ours.name, OursFar.name])
+@pytest.fixture(params=[Ours.name, FAR])
 def ours(request: pytest.FixtureRequest) -> Iterator[Ours]:
     """Ours alone: for what C xenstored has not, or cannot survive."""
     with running(request.param) as server:

@@ -91,7 +91,8 @@ def serve_until(server: OurServer, guest: RingConnection, req_id: int) -> tuple[
         return (reply.error or "").encode() or reply.payload, deaths
 
 
-@pytest.mark.parametrize("kind", ["raise", "segv", "abort", "loop", "memory"])
+@pytest.mark.parametrize("kind", ["raise", *(pytest.param(kind, marks=pytest.mark.slow) for kind in
+                                            ("segv", "abort", "loop", "memory"))])
 def test_a_poison_request_on_a_ring(server: OurServer, sim: SimXen, kind: str) -> None:
     poisoner, neighbour = introduce(server, sim, 5, 6)
     req_id = poisoner.send(MessageType.READ, strings(f"/poison/{kind}"))
@@ -107,6 +108,7 @@ def test_a_poison_request_on_a_ring(server: OurServer, sim: SimXen, kind: str) -
     assert f"/poison/{kind}" in shown, shown
 
 
+@pytest.mark.slow
 def test_among_many_only_the_culprit_pays(server: OurServer, sim: SimXen) -> None:
     """All are named in the first dead intent, pipelined ones too; only one kills again."""
     server_guests = introduce(server, sim, *range(5, 15))

@@ -219,7 +219,8 @@ def compare(seed: int, number: int, ours: Pair, theirs: Pair, seen: Counter[str]
                                  + f"\nours   {case.ours}\ntheirs {case.theirs}")
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow)
+                                      for seed in (2, 3, 4))])
 def test_same_as_c(seed: int) -> None:
     """All sequences of a seed."""
     seen: Counter[str] = Counter()

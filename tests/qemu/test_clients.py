@@ -24,6 +24,8 @@ from tests.qemu.machine import CRASH_S, Machine, wait_closed
 CLIENTS = 100
 homes = itertools.count()
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def subject(machine: Machine) -> Subject:

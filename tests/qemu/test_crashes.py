@@ -63,6 +63,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
 }
 KINDS = list(CAUSES)
 NO_RESTART = "power-off"  # see test_power.py
+QUICK = ("exception", "page-fault", "double-fault")
 
 
 def seed_of(text: str) -> int:
@@ -94,7 +95,8 @@ def test_kinds_are_those_that_are_tested_here(machine: Machine) -> None:
     assert set(listed) == {kind.split()[0] for kind in KINDS} | {NO_RESTART}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [
+    pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in KINDS])
 def test_nothing_is_lost(machine: Machine, kind: str) -> None:
     load = Load(machine, seed_of(kind), first=100 * KINDS.index(kind))
     restart, since = restarts(machine), machine.mark()
@@ -103,6 +105,7 @@ def test_nothing_is_lost(machine: Machine, kind: str) -> None:
     assert load.operations >= 12
 
 
+@pytest.mark.slow
 def test_a_machine_check_of_the_processor(machine: Machine) -> None:
     """Twice: the first one must have been put away."""
     load = Load(machine, 9, first=9000)
@@ -120,6 +123,7 @@ def test_a_machine_check_of_the_processor(machine: Machine) -> None:
         expect_cause(machine, since, restart, (r"kernel: machine check .*at rip 0x", "trap 18 "))
 
 
+@pytest.mark.slow
 def test_a_non_maskable_interrupt(machine: Machine) -> None:
     since = machine.mark()
     machine.monitor("nmi")
@@ -128,6 +132,7 @@ def test_a_non_maskable_interrupt(machine: Machine) -> None:
     assert re.search("trap 2 ", machine.cause())
 
 
+@pytest.mark.slow
 def test_a_death_in_a_recovery(make_machine: Callable[..., Machine]) -> None:
     """A machine check as soon as the next life begins: explained as such, nobody's fault, and the
     life after that has everything. Most tries must meet the recovery, which nodes make longer."""
@@ -158,9 +163,10 @@ def test_a_death_in_a_recovery(make_machine: Callable[..., Machine]) -> None:
 # -- poison
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [
-    "exception", "page-fault", "double-fault", "kernel-page-fault", "memory", "exit",
-    pytest.param("loop", marks=pytest.mark.slow), pytest.param("c-loop", marks=pytest.mark.slow)])
+    "exception", "page-fault", "double-fault", "kernel-page-fault", "memory", "exit", "loop",
+    "c-loop"])
 def test_a_request_that_kills_is_answered_eio(machine: Machine, kind: str) -> None:
     """P6: the third time, after two deaths. Others are served in between and afterwards, and the
     client with the poison also, once it asks for something else."""

@@ -26,6 +26,8 @@ from tests.qemu.machine import CHECKOUT, END_S, POLL_S, Machine
 MakeMachine = Callable[..., Machine]
 XsDump = Callable[..., str]
 
+pytestmark = pytest.mark.slow
+
 
 def fail_again_and_again(machine: Machine, kills: int, seed: int) -> Load:
     """Kill QEMU under load; each time look what the next machine has."""
@@ -52,7 +54,6 @@ def fail_again_and_again(machine: Machine, kills: int, seed: int) -> Load:
     return load
 
 
-@pytest.mark.slow
 def test_power_fails_under_load(make_machine: MakeMachine) -> None:
     """And the causes that were recorded before count no more: nobody is to blame for the power."""
     kills = 8

@@ -28,6 +28,8 @@ DAMAGED = "the snapshot is damaged: this start is cold"
 GIVE_UP_AFTER, COLD_AFTER = 10, 3  # crash.c
 INDEX_HEAD, ENTRY_SIZE, PAGE_SIZE, MAP_SHARED = 32, 16, 4096, 16  # snapshot.c
 
+pytestmark = pytest.mark.slow
+
 
 class Entry(NamedTuple):
     """A page of the snapshot; `pa` is 0 for zeros."""
@@ -117,7 +119,6 @@ def spoil(machine: Machine) -> None:
             machine.patch(REGION_ADDRESS + offset + index, lambda byte: byte ^ 0xFF)
 
 
-@pytest.mark.slow
 def test_starts_that_fail_end_the_machine(make_machine: MakeMachine) -> None:
     """Three from the snapshot, the others cold; each says why; the last words stay. It takes less
     than a loop would, and more than no pause at all."""
