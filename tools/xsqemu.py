@@ -33,6 +33,7 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 EXAMPLES = """examples:
   tools/xsqemu                                   socket ./run/socket, memory in /dev/shm
   tools/xsqemu --memory 256M --region-size 64M --socket /tmp/xs/socket
+  tools/xsqemu --drill                           tools/xsdrill may crash it then
   tools/xsqemu --kernel log=debug -- --quota nodes=5000 --log-level debug
   tools/xsdump /dev/shm/tardigrade-....memory log --follow      beside the running machine
 
@@ -154,8 +155,9 @@ def command(options: argparse.Namespace, memory: int, region: int, memory_file: 
     for path in (kernel, initrd):
         if not os.path.exists(path):
             raise StartError(f"{path} is not there: build it with `make image`")
-    words = [f"region={region >> 10}K@{REGION_ADDRESS:#x}", *options.kernel, "--",
-             *options.arguments]
+    drill = (["drill=on"], ["--drill"]) if options.drill else ([], [])
+    words = [f"region={region >> 10}K@{REGION_ADDRESS:#x}", *drill[0], *options.kernel, "--",
+             *drill[1], *options.arguments]
     return [
         qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", "microvm,acpi=off,isa-serial=on,rtc=on,pit=on,memory-backend=memory",
@@ -214,8 +216,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                         "(default: a file in /dev/shm named after the socket)")
     parser.add_argument("--region-size", metavar="SIZE", default="16M",
                         help="of the persistent memory (default %(default)s)")
+    parser.add_argument("--drill", action="store_true", help="let tools/xsdrill crash it, kernel "
+                        "and server, in every way")
     parser.add_argument("--kernel", metavar="WORD", action="append", default=[],
-                        help="a word of the kernel's command line, such as drill=on")
+                        help="a word of the kernel's command line, such as log=debug")
     parser.add_argument("--image", metavar="DIR", default=str(IMAGE),
                         help="where kernel.elf and initrd.cpio are (default %(default)s)")
     parser.add_argument("--qemu", metavar="PROGRAM", default="qemu-system-x86_64",
