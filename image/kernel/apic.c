@@ -12,6 +12,7 @@
 
 #include "cpu.h"
 #include "kernel.h"
+#include "pv.h"
 
 #define TICK_HZ 100
 #define MEASURE_NS 5000000
@@ -155,6 +156,10 @@ static void apic_tick_init(void)
 
 void apic_init(void)
 {
+    if (pv_is_on) {
+        pv_tick_init();
+        return;
+    }
     outb(PIC1_MASK, 0xff);
     outb(PIC2_MASK, 0xff);
     apic_find();

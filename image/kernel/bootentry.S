@@ -95,15 +95,20 @@ long_mode_high:
         xor     %eax, %eax
         mov     %eax, %fs
         mov     %eax, %gs
+        mov     %rbx, %rdi               /* 0 at a restart */
+        .globl  begin_again              /* pventry.S goes on here, too */
+begin_again:
         mov     $kernel_stack_top, %rsp
         cld
+        mov     %rdi, %rdx
+        xor     %eax, %eax
         mov     $bss_start, %rdi
         mov     $bss_end, %rcx
         sub     %rdi, %rcx
         shr     $3, %rcx
         rep stosq
         xor     %ebp, %ebp
-        mov     %rbx, %rdi               /* 0 at a restart */
+        mov     %rdx, %rdi
         call    kernel_main
         ud2
 
@@ -111,6 +116,8 @@ long_mode_high:
  * power_on has made of them: paging.c maps them read-only. */
         .globl crash_restart
 crash_restart:
+        cmpl    $0, pv_is_on
+        jne     pv_restart
         cli
         mov     $PA(boot_tables), %rax
         mov     %rax, %cr3

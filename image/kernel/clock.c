@@ -11,6 +11,7 @@
 
 #include "cpu.h"
 #include "kernel.h"
+#include "pv.h"
 
 #define SECOND_NS 1000000000ull
 #define HZ_MIN 100000000ull
@@ -54,6 +55,8 @@ static uint64_t clock_last;
 /* Xen says it in its leaf 3 (arch-x86/cpuid.h), others in 0x40000010. */
 static uint64_t hz_of_hypervisor(void)
 {
+    if (pv_is_on)
+        return xen_tsc_hz();
     if (!(cpuid(1, 0).ecx & CPUID_1_ECX_HYPERVISOR))
         return 0;
     if (xen_leaf())
@@ -217,7 +220,10 @@ uint64_t clock_wall(void)
  * waiting since the caller looked for work ends the sleep at once. */
 void clock_wait(void)
 {
-    __asm__ volatile("sti; hlt; cli" : : : "memory");
+    if (pv_is_on)
+        pv_wait();
+    else
+        __asm__ volatile("sti; hlt; cli" : : : "memory");
 }
 
 /* Before the clock is there: nothing. */

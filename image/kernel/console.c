@@ -11,6 +11,7 @@
 
 #include "cpu.h"
 #include "kernel.h"
+#include "pv.h"
 
 #define UART 0x3f8
 #define UART_DATA (UART + 0)             /* with DIVISOR_LATCH: the divisor, low byte */
@@ -81,6 +82,8 @@ static void uart_write(const char *text, size_t size)
 
 void console_init(void)
 {
+    if (pv_is_on && options.console != CONSOLE_NONE)
+        options.console = CONSOLE_PV; /* there are no ports */
     if (options.console == CONSOLE_UNSAID)
         options.console = xen_leaf() ? CONSOLE_E9 : CONSOLE_COM1;
     if (options.console == CONSOLE_COM1)
@@ -91,6 +94,8 @@ void console_write(const char *text, size_t size)
 {
     if (options.console == CONSOLE_COM1)
         uart_write(text, size);
+    else if (options.console == CONSOLE_PV)
+        pv_console_write(text, size);
     else if (options.console == CONSOLE_E9)
         for (size_t index = 0; index < size; index++)
             outb(DEBUG_PORT, (uint8_t)text[index]);

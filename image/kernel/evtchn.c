@@ -13,6 +13,7 @@
 #include "device.h"
 #include "hypercall.h"
 #include "linux.h"
+#include "pv.h"
 
 #include <xen/event_channel.h>
 #include <xen/hvm/hvm_op.h>
@@ -45,8 +46,10 @@ static bool is_ours(uint64_t port) { return port >= keep.port_first && port < PO
 
 static uint64_t raised_in(uint32_t word)
 {
-    return __atomic_load_n(&SHARED_INFO->evtchn_pending[word], __ATOMIC_ACQUIRE) &
-           ~SHARED_INFO->evtchn_mask[word];
+    uint64_t raised = __atomic_load_n(&SHARED_INFO->evtchn_pending[word], __ATOMIC_ACQUIRE) &
+                      ~SHARED_INFO->evtchn_mask[word];
+    bool has_tick = keep.pv.tick_port && keep.pv.tick_port / WORD_BITS == word;
+    return has_tick ? raised & ~bit_of(keep.pv.tick_port) : raised;
 }
 
 /* ---- start */
@@ -81,13 +84,26 @@ static void take_stock(void)
         log_debug("evtchn: %u ports closed", closed);
 }
 
+/* A PV domain's tick: older than the ports that are ours, so that no restart closes it. */
+static void bind_tick(void)
+{
+    struct evtchn_bind_virq bind = {.virq = VIRQ_TIMER, .vcpu = 0};
+    if (evtchn_call(EVTCHNOP_bind_virq, &bind))
+        machine_off("Xen gives no timer");
+    keep.pv.tick_port = bind.port;
+}
+
 void evtchn_init(void)
 {
     if (!xen_leaf())
         return;
     for (uint32_t word = 0; word < WORDS; word++)
         __atomic_store_n(&SHARED_INFO->evtchn_mask[word], ~0ull, __ATOMIC_SEQ_CST);
+    if (pv_is_on && !keep.pv.tick_port)
+        bind_tick();
     take_stock();
+    if (pv_is_on)
+        return;
     struct xen_hvm_param callback = {
         .domid = DOMID_SELF, .index = HVM_PARAM_CALLBACK_IRQ, .value = BY_VECTOR | VECTOR_XEN,
     };

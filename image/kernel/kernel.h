@@ -55,7 +55,7 @@ int vformat(char *to, size_t size, const char *text, __builtin_va_list list);
 struct options {
     uint64_t region_pa, region_size; /* bytes */
     uint32_t watchdog_s;
-    enum { CONSOLE_UNSAID, CONSOLE_NONE, CONSOLE_COM1, CONSOLE_E9 } console;
+    enum { CONSOLE_UNSAID, CONSOLE_NONE, CONSOLE_COM1, CONSOLE_E9, CONSOLE_PV } console;
     enum { LOG_ERROR, LOG_INFO, LOG_DEBUG } log;
     bool snapshot, drill;
     struct { uint64_t pa; uint32_t size, irq; } virtio[8];
@@ -91,6 +91,16 @@ struct keep {
     uint32_t ram_count;
     struct range ram[RAM_RANGES_MAX];
     struct range initrd;
+    struct keep_pv {
+        uint64_t pool_pa;    /* of page tables */
+        uint32_t pool_count, pool_kernel; /* tables; of them the kernel's half. 0: not built yet */
+        uint64_t top_pa, program_top_pa;
+        uint64_t tables_pa, tables_size;  /* the builder's own */
+        uint64_t boot_pa, boot_size; /* kernel, initrd, and all that the builder has added */
+        uint64_t p2m_va;     /* machine frames, in the order of pseudo-physical ones */
+        uint64_t shared_info_machine, console_pa;
+        uint32_t console_port, tick_port;
+    } pv;
     char command_line[COMMAND_LINE_SIZE];
 };
 extern struct keep keep;
@@ -107,6 +117,8 @@ uint32_t xen_leaf(void);     /* of CPUID, Xen's first; 0: no Xen */
 void xen_read_memory(void);  /* into keep, if the loader has not said it */
 void xen_init(void);         /* shared_info */
 uint64_t xen_wall_clock(void); /* ns since 1970 */
+uint64_t xen_time(void);     /* ns since Xen started */
+uint64_t xen_tsc_hz(void);   /* as Xen reckons */
 void xen_tick(void);         /* for the hypervisor's watchdog */
 void xen_shutdown(bool is_failure); /* comes back without Xen only */
 
@@ -116,6 +128,7 @@ void page_reserve(uint64_t pa, uint64_t size);
 bool page_is_ram(uint64_t pa, uint64_t size);
 uint64_t page_alloc(void);   /* zeroed; 0 if there is none */
 void page_free(uint64_t pa);
+bool page_is_free(uint64_t pa);
 uint64_t page_free_count(void);
 uint64_t page_total_count(void);
 
@@ -131,6 +144,7 @@ uint64_t paging_unmap(uint64_t va, bool *is_shared);          /* the pa that was
 bool paging_protect(uint64_t va, uint32_t flags);             /* false: nothing is mapped there */
 bool paging_find(uint64_t va, uint64_t *pa, uint32_t *flags); /* false: nothing is mapped there */
 bool paging_next_user(uint64_t *va);  /* the first mapped page of the program at or after *va */
+void paging_batch(bool is_on); /* between the two, what is mapped may not be there yet */
 void paging_seal(uint64_t pa);        /* make a page read-only in the kernel's own view */
 void *device_map(uint64_t pa, uint64_t size);
 static inline void *direct(uint64_t pa) { return (void *)(DIRECT_BASE + pa); }

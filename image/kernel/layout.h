@@ -53,7 +53,11 @@
 #define SELECTOR_USER_DATA 0x1b
 #define SELECTOR_USER_CODE 0x23
 #define SELECTOR_TSS 0x28
+#define SELECTOR_PV_CODE 0xe033 /* Xen's, flat, for a PV kernel and its program */
+#define SELECTOR_PV_DATA 0xe02b
 
+#define EXCEPTIONS 20
+#define ERROR_CODES 0x227d00 /* a bit per vector that comes with one: SDM volume 3, table 6-1 */
 #define VECTOR_DEVICE 0x20 /* and up: I/O APIC */
 #define VECTOR_TICK 0x38 /* above all devices: the watchdog must come through */
 #define VECTOR_XEN 0x3e /* event channels; comes without the local APIC */

@@ -2,6 +2,7 @@
 /* The boot story, top to bottom. Power-on and every restart tell it. */
 
 #include "kernel.h"
+#include "pv.h"
 
 struct options options;
 
@@ -11,8 +12,10 @@ NORETURN void kernel_main(uint64_t start_info_pa);
 void kernel_main(uint64_t start_info_pa)
 {
     xen_find();
-    if (start_info_pa) {
-        startinfo_read(start_info_pa); /* into `keep` */
+    if (start_info_pa && pv_is_on) {
+        pv_read_start_info(start_info_pa); /* into `keep` */
+    } else if (start_info_pa) {
+        startinfo_read(start_info_pa);
         xen_read_memory();           /* what init-xenstore-domain does not say */
     }
     keep_check();
@@ -20,12 +23,12 @@ void kernel_main(uint64_t start_info_pa)
     cmdline_parse(&options, keep.command_line);
     console_init();
     page_init();                     /* which memory is free */
+    grant_init();                    /* the last life's are unmapped, out of its page tables */
     paging_init();                   /* page tables: code, constants and data apart (K3) */
     crash_init();                    /* an error of the command line ends here */
     region_init();                   /* the persistent memory */
     xen_init();
-    evtchn_init();                   /* what the last life had of others is given back */
-    grant_init();
+    evtchn_init();                   /* the last life's ports are closed */
     random_init();
     clock_init();
     apic_init();                     /* the tick: watchdog and waiting */

@@ -30,16 +30,21 @@ int memory_add(uint64_t va, uint64_t end, uint32_t flags)
 {
     if (page_free_count() < (end - va) / PAGE_SIZE + KERNEL_PAGES)
         return -ENOMEM;
-    for (uint64_t at = va; at < end; at += PAGE_SIZE) {
+    uint64_t at = va;
+    paging_batch(true);
+    for (; at < end; at += PAGE_SIZE) {
         uint64_t pa = page_alloc();
         if (pa && paging_map(at, pa, flags | MAP_USER) == 0)
             continue;
         if (pa)
             page_free(pa);
-        free_pages(va, at);
-        return -ENOMEM;
+        break;
     }
-    return 0;
+    paging_batch(false);
+    if (at == end)
+        return 0;
+    free_pages(va, at);
+    return -ENOMEM;
 }
 
 int64_t memory_brk(uint64_t wanted)

@@ -5,6 +5,7 @@
  * the initrd, the region, and the pages of the snapshot. Knows nothing of what pages are for. */
 
 #include "kernel.h"
+#include "pv.h"
 
 extern char kernel_start[], kernel_end[]; /* kernel.lds */
 
@@ -44,6 +45,10 @@ void page_init(void)
     page_reserve(KERNEL_PA, (uint64_t)(kernel_end - kernel_start));
     page_reserve(keep.initrd.pa, keep.initrd.size);
     page_reserve(options.region_pa, options.region_size);
+    if (pv_is_on) {
+        page_reserve(keep.pv.boot_pa, keep.pv.boot_size);
+        page_reserve(keep.pv.pool_pa, keep.pv.pool_count * (uint64_t)PAGE_SIZE);
+    }
     snapshot_reserve();
 }
 
@@ -82,6 +87,8 @@ void page_free(uint64_t pa)
     if (pa / PAGE_SIZE / 64 < next_word)
         next_word = pa / PAGE_SIZE / 64;
 }
+
+bool page_is_free(uint64_t pa) { return !is_taken(pa / PAGE_SIZE); }
 
 uint64_t page_free_count(void) { return free_count; }
 

@@ -5,10 +5,12 @@
  *   M2. The kernel's half is built once, by paging_init(). After that device_map() adds to it, and
  *       paging_seal() takes rights away.
  *   M3. A table of the program's half is never freed, but reused, until the next restart.
+ *   M4. In a PV domain Xen writes the entries, and a restart finds the kernel's half (pv.h, V3).
  * Bit names: Intel SDM volume 3, 4.5. */
 
 #include "cpu.h"
-#include "kernel.h"
+#include "hypercall.h"
+#include "pv.h"
 
 #define PRESENT 0x1ull
 #define WRITABLE 0x2ull
@@ -23,15 +25,59 @@ extern char kernel_start[], code_end[], constants_end[], boot_tables_end[], stac
 
 static uint64_t *top; /* PML4 */
 static uint64_t device_next;
+static bool is_batch;
 
 static uint32_t index_of(uint64_t va, int level) { return va >> (12 + 9 * level) & 511; }
+
+/* ---- what an entry is, and how it is written */
+
+static uint64_t machine(uint64_t pa) { return pv_is_on ? pv_machine(pa) : pa; }
+
+static uint64_t pa_in(uint64_t entry)
+{
+    return pv_is_on ? pv_physical(entry & ADDRESS) : entry & ADDRESS;
+}
+
+static uint64_t machine_of_entry(const uint64_t *entry)
+{
+    return machine((uint64_t)entry - DIRECT_BASE);
+}
+
+/* Of an entry that is not there, or whose page nobody has touched. */
+static void store(uint64_t *entry, uint64_t value)
+{
+    if (!pv_is_on) {
+        *entry = value;
+        return;
+    }
+    pv_store(machine_of_entry(entry), value);
+    if (!is_batch)
+        pv_flush();
+}
+
+static void change(uint64_t *entry, uint64_t va, uint64_t value)
+{
+    if (pv_is_on) {
+        pv_change(va, value);
+    } else {
+        *entry = value;
+        invlpg(va);
+    }
+}
+
+void paging_batch(bool is_on)
+{
+    is_batch = is_on;
+    if (pv_is_on && !is_on)
+        pv_flush();
+}
 
 static uint64_t entry_of(uint64_t pa, uint32_t flags)
 {
     assert(!(flags & MAP_WRITE) || !(flags & MAP_EXECUTE));
-    return pa | PRESENT | (flags & MAP_WRITE ? WRITABLE : 0) | (flags & MAP_USER ? USER : 0) |
-           (flags & MAP_UNCACHED ? UNCACHED : 0) | (flags & MAP_SHARED ? SHARED : 0) |
-           (flags & MAP_EXECUTE ? 0 : NO_EXECUTE);
+    return machine(pa) | PRESENT | (flags & MAP_WRITE ? WRITABLE : 0) |
+           (flags & MAP_USER ? USER : 0) | (flags & MAP_UNCACHED ? UNCACHED : 0) |
+           (flags & MAP_SHARED ? SHARED : 0) | (flags & MAP_EXECUTE ? 0 : NO_EXECUTE);
 }
 
 /* The entry of `va` in the lowest table. Tables that are missing are made if `makes`; else, and
@@ -42,12 +88,17 @@ static uint64_t *entry_at(uint64_t va, bool makes)
     for (int level = 3; level > 0; level--) {
         uint64_t *entry = &table[index_of(va, level)];
         if (!(*entry & PRESENT)) {
-            uint64_t pa = makes ? page_alloc() : 0;
+            uint64_t pa = !makes ? 0 : pv_is_on ? pv_table_alloc() : page_alloc();
             if (!pa)
                 return NULL;
-            *entry = pa | PRESENT | WRITABLE | (va < USER_END ? USER : 0);
+            uint64_t value = machine(pa) | PRESENT | WRITABLE | (va < USER_END ? USER : 0);
+            store(entry, value);
+            if (pv_is_on && level == 3 && va < USER_END)
+                pv_share(index_of(va, level), value);
+            if (pv_is_on)
+                pv_flush(); /* the next look must find it */
         }
-        table = direct(*entry & ADDRESS);
+        table = direct(pa_in(*entry));
     }
     return &table[index_of(va, 0)];
 }
@@ -58,7 +109,13 @@ int paging_map(uint64_t va, uint64_t pa, uint32_t flags)
     if (!entry)
         return -1;
     assert(!(*entry & PRESENT));
-    *entry = entry_of(pa, flags);
+    if (pv_is_on && grant_is_slot(pa)) {
+        if (grant_attach(pa, machine_of_entry(entry), flags & MAP_WRITE))
+            return -1;
+        change(entry, va, *entry | SHARED | NO_EXECUTE); /* Xen has made it without (M1) */
+        return 0;
+    }
+    store(entry, entry_of(pa, flags));
     return 0;
 }
 
@@ -68,10 +125,12 @@ uint64_t paging_unmap(uint64_t va, bool *is_shared)
     if (!entry || !(*entry & PRESENT))
         return 0;
     uint64_t old = *entry;
-    *entry = 0;
-    invlpg(va);
     *is_shared = old & SHARED;
-    return old & ADDRESS;
+    uint64_t grant_pa = pv_is_on && *is_shared ? grant_detach(machine_of_entry(entry)) : 0;
+    if (grant_pa)
+        return grant_pa;
+    change(entry, va, 0);
+    return pa_in(old);
 }
 
 bool paging_protect(uint64_t va, uint32_t flags)
@@ -79,8 +138,7 @@ bool paging_protect(uint64_t va, uint32_t flags)
     uint64_t *entry = entry_at(va, false);
     if (!entry || !(*entry & PRESENT))
         return false;
-    *entry = entry_of(*entry & ADDRESS, flags);
-    invlpg(va);
+    change(entry, va, entry_of(pa_in(*entry), flags));
     return true;
 }
 
@@ -89,7 +147,7 @@ bool paging_find(uint64_t va, uint64_t *pa, uint32_t *flags)
     const uint64_t *entry = entry_at(va, false);
     if (!entry || !(*entry & PRESENT))
         return false;
-    *pa = *entry & ADDRESS;
+    *pa = pa_in(*entry); /* of another domain's page in a PV domain: nothing that is ours */
     *flags = (*entry & WRITABLE ? MAP_WRITE : 0) | (*entry & USER ? MAP_USER : 0) |
              (*entry & SHARED ? MAP_SHARED : 0) | (*entry & NO_EXECUTE ? 0 : MAP_EXECUTE);
     return true;
@@ -104,7 +162,7 @@ bool paging_next_user(uint64_t *va)
             uint64_t entry = table[index_of(*va, level)];
             if (!(entry & PRESENT))
                 break;
-            table = direct(entry & ADDRESS);
+            table = direct(pa_in(entry));
         }
         if (level < 0)
             return true;
@@ -119,8 +177,8 @@ void paging_seal(uint64_t pa)
     uint64_t va = (uint64_t)direct(pa);
     uint64_t *entry = entry_at(va, false);
     assert(entry && *entry & PRESENT);
-    *entry &= ~WRITABLE;
-    invlpg(va);
+    if (*entry & WRITABLE)
+        change(entry, va, *entry & ~WRITABLE);
 }
 
 static void map_all(uint64_t va, uint64_t pa, uint64_t size, uint32_t flags)
@@ -141,13 +199,30 @@ static bool is_constant(uint64_t pa)
            (pa >= options.region_pa && pa < options.region_pa + options.region_size);
 }
 
+/* A PV domain has them already; those that cannot be written to, but could be now, are of a
+ * snapshot that was given up, or constant. */
+static void map_direct_page(uint64_t pa)
+{
+    uint64_t va = (uint64_t)direct(pa);
+    if (!pv_is_on) {
+        map_all(va, pa, PAGE_SIZE, is_constant(pa) ? 0 : MAP_WRITE);
+        return;
+    }
+    uint64_t *entry = entry_at(va, false);
+    assert(entry && *entry & PRESENT);
+    if (is_constant(pa) && *entry & WRITABLE)
+        store(entry, *entry & ~WRITABLE);
+    else if (page_is_free(pa) && !(*entry & WRITABLE))
+        store(entry, *entry | WRITABLE);
+}
+
 static void map_direct(void)
 {
     for (uint32_t index = 0; index < keep.ram_count; index++) {
         uint64_t pa = (keep.ram[index].pa + PAGE_SIZE - 1) & -PAGE_SIZE;
         uint64_t end = (keep.ram[index].pa + keep.ram[index].size) & -PAGE_SIZE;
         for (; pa < end; pa += PAGE_SIZE)
-            map_all((uint64_t)direct(pa), pa, PAGE_SIZE, is_constant(pa) ? 0 : MAP_WRITE);
+            map_direct_page(pa);
     }
 }
 
@@ -164,18 +239,43 @@ static void map_kernel(char *from, char *to, uint32_t flags)
     map_all((uint64_t)from, (uint64_t)from - KERNEL_BASE, (uint64_t)(to - from), flags);
 }
 
-void paging_init(void)
+static void map_rest(void)
 {
-    uint64_t top_pa = page_alloc();
-    assert(top_pa);
-    top = direct(top_pa);
-    map_direct();
     map_kernel(kernel_start, code_end, MAP_EXECUTE);
     map_kernel(code_end, boot_tables_end, 0);
     map_kernel(boot_tables_end, stacks_start, MAP_WRITE);
     map_stacks();
     map_kernel(stacks_end, kernel_end, MAP_WRITE);
     map_all(REGION_WINDOW, options.region_pa, options.region_size, MAP_WRITE);
+}
+
+/* After a restart the kernel's half is there; the direct map may have to let writes in again. */
+static void paging_init_pv(void)
+{
+    bool is_first = pv_begin_tables();
+    top = direct(keep.pv.top_pa);
+    paging_batch(true);
+    map_direct();
+    if (is_first) {
+        map_rest();
+        store(entry_at(SHARED_INFO_VA, true),
+              keep.pv.shared_info_machine | PRESENT | WRITABLE | NO_EXECUTE);
+    }
+    paging_batch(false);
+    pv_use_tables();
+}
+
+void paging_init(void)
+{
+    if (pv_is_on) {
+        paging_init_pv();
+        return;
+    }
+    uint64_t top_pa = page_alloc();
+    assert(top_pa);
+    top = direct(top_pa);
+    map_direct();
+    map_rest();
     write_cr3(top_pa);
     bool has_smep = cpuid(0, 0).eax >= 7 && cpuid(7, 0).ebx & 1u << 7;
     write_cr4(read_cr4() | (has_smep ? 1u << 20 : 0));

@@ -7,6 +7,7 @@
 
 #include "cpu.h"
 #include "linux.h"
+#include "pv.h"
 #include "trap.h"
 
 #define NAME "python"
@@ -172,6 +173,10 @@ void program_start(void)
         .rip = load(file, size), .cs = SELECTOR_USER_CODE, .ss = SELECTOR_USER_DATA,
         .rflags = RFLAGS_USER,
     };
+    if (pv_is_on) {
+        frame.cs = SELECTOR_PV_CODE;
+        frame.ss = SELECTOR_PV_DATA;
+    }
     frame.rsp = build_stack((const struct elf *)file);
     log_info("start %lu: from the ELF file, at %lu ms", keep.restarts, clock_now() / 1000000);
     cpu_reset_fpu();

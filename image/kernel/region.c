@@ -6,6 +6,7 @@
 
 #include "device.h"
 #include "linux.h"
+#include "pv.h"
 
 extern char kernel_start[], kernel_end[]; /* kernel.lds */
 
@@ -32,6 +33,9 @@ void region_init(void)
     uint64_t kernel_size = (uint64_t)(kernel_end - kernel_start);
     if (region_overlaps(0, FIRMWARE_SIZE) || region_overlaps(KERNEL_PA, kernel_size))
         machine_off("region=: the kernel is there");
+    if (region_overlaps(keep.pv.boot_pa, keep.pv.boot_size) ||
+        region_overlaps(keep.pv.pool_pa, keep.pv.pool_count * (uint64_t)PAGE_SIZE))
+        machine_off("region=: what Xen's builder has loaded, or the page tables, are there");
     if (!page_is_ram(keep.initrd.pa, keep.initrd.size))
         machine_off("the initrd is not in memory");
     if (region_overlaps(keep.initrd.pa, keep.initrd.size))

@@ -244,6 +244,7 @@ void snapshot_restore(void)
 {
     if (keep.snapshot_pa == 0)
         return;
+    paging_batch(true);
     for (uint64_t index_pa = keep.snapshot_pa; index_pa;) {
         const struct index *index = direct(index_pa);
         for (uint64_t at = 0; at < index->count; at++) {
@@ -253,6 +254,7 @@ void snapshot_restore(void)
         }
         index_pa = index->next_pa;
     }
+    paging_batch(false);
     for_each_page(paging_seal);
     program_set_fs_base(program_fs_base);
     saved_frame.rax = (uint64_t)answer("restored");

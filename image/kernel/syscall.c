@@ -8,6 +8,7 @@
 #include "cpu.h"
 #include "device.h"
 #include "linux.h"
+#include "pv.h"
 #include "trap.h"
 
 #define NUMBERS 512
@@ -20,6 +21,8 @@ extern void syscall_entry(void); /* trapentry.S */
 
 void syscall_init(void)
 {
+    if (pv_is_on)
+        return; /* pvtrap.c */
     wrmsr(MSR_STAR, (uint64_t)SELECTOR_KERNEL_CODE << 32 |
                     (uint64_t)(SELECTOR_KERNEL_DATA | 3) << 48);
     wrmsr(MSR_LSTAR, (uint64_t)syscall_entry);

@@ -8,6 +8,7 @@
 
 #include "cpu.h"
 #include "linux.h"
+#include "pv.h"
 #include "trap.h"
 
 #define CR4_MCE (1u << 6)
@@ -80,6 +81,10 @@ static void load_idt(void)
 
 void trap_init(void)
 {
+    if (pv_is_on) {
+        pv_trap_init();
+        return;
+    }
     tss.rsp[0] = (uint64_t)kernel_stack_top;
     tss.ist[0] = (uint64_t)fault_stack_top;
     tss.ist[1] = (uint64_t)nmi_stack_top;
@@ -148,6 +153,8 @@ void trap_dispatch(struct frame *frame)
         watchdog_tick(frame);
     } else if (frame->vector == VECTOR_XEN) {
         evtchn_upcall();
+        if (pv_is_on && pv_tick())
+            watchdog_tick(frame);
     } else if (frame->vector != VECTOR_SPURIOUS) {
         if (claims[frame->vector])
             claims[frame->vector]();

@@ -56,10 +56,14 @@ syscall_entry:
         push    %rcx
         push    %rax                     /* "error": the number, since rax becomes the result */
         pushq   $VECTOR_SYSCALL
+        .globl  syscall_common
+syscall_common:
         save_registers
         cld
         mov     %rsp, %rdi
         call    syscall_dispatch
+        cmpl    $0, pv_is_on
+        jne     leave
         restore_registers
         mov     16(%rsp), %rcx           /* rip */
         mov     32(%rsp), %r11           /* rflags */
@@ -70,24 +74,25 @@ syscall_entry:
         .globl trap_return
 trap_return:
         mov     %rdi, %rsp
+leave:
         restore_registers
         add     $16, %rsp
+        cmpl    $0, pv_is_on
+        jne     pv_leave
         iretq
 
+        .globl  trap_common
 trap_common:
         save_registers
         cld
         mov     %rsp, %rdi
         call    trap_dispatch
-        restore_registers
-        add     $16, %rsp
-        iretq
+        jmp     leave
 
         .altmacro
         .macro  stub vector
 trap_stub_\vector:
-        /* 8, 10 to 14, 17, 21 come with an error code (SDM volume 3, table 6-1) */
-        .if ((0x227d00 >> \vector) & 1) == 0
+        .if ((ERROR_CODES >> \vector) & 1) == 0
         pushq   $0
         .endif
         pushq   $\vector

@@ -9,6 +9,7 @@
 
 #include "cpu.h"
 #include "hypercall.h"
+#include "pv.h"
 
 #include <xen/arch-x86/cpuid.h>
 #include <xen/memory.h>
@@ -32,7 +33,9 @@ uint32_t xen_leaf(void) { return leaf; }
 
 void xen_find(void)
 {
-    if (!(cpuid(1, 0).ecx & CPUID_1_ECX_HYPERVISOR))
+    if (pv_is_on)
+        leaf = HYPERVISOR_FIRST; /* CPUID may be the real one: nobody looks there */
+    if (leaf || !(cpuid(1, 0).ecx & CPUID_1_ECX_HYPERVISOR))
         return;
     for (uint32_t at = HYPERVISOR_FIRST; !leaf && at < HYPERVISOR_END; at += HYPERVISOR_STEP) {
         struct cpuid first = cpuid(at, 0);
@@ -60,13 +63,17 @@ void xen_read_memory(void)
     keep_seal();
 }
 
-static void map_shared_info(void)
+static void check_window(void)
 {
     for (uint32_t index = 0; index < keep.ram_count; index++) {
         const struct range *ram = &keep.ram[index];
         if (ram->pa < XEN_WINDOW_PA + XEN_WINDOW_SIZE && XEN_WINDOW_PA < ram->pa + ram->size)
             machine_off("no room for Xen's pages: give the domain 3 GiB at most"); /* X1 */
     }
+}
+
+static void map_shared_info(void)
+{
     struct xen_add_to_physmap add = {
         .domid = DOMID_SELF, .space = XENMAPSPACE_shared_info, .gpfn = XEN_WINDOW_PA / PAGE_SIZE,
     };
@@ -77,14 +84,17 @@ static void map_shared_info(void)
 
 void xen_init(void)
 {
-    if (leaf)
+    if (!leaf)
+        return;
+    check_window();
+    if (!pv_is_on) /* else paging.c has mapped it */
         map_shared_info();
 }
 
 /* ---- time */
 
-/* Since Xen started. A version that is odd, or another afterwards: it was being written to. */
-static uint64_t system_time_ns(void)
+/* A version that is odd, or another afterwards: it was being written to. */
+uint64_t xen_time(void)
 {
     const volatile struct vcpu_time_info *time = &SHARED_INFO->vcpu_info[0].time;
     for (;;) {
@@ -99,6 +109,13 @@ static uint64_t system_time_ns(void)
     }
 }
 
+uint64_t xen_tsc_hz(void)
+{
+    const volatile struct vcpu_time_info *time = &SHARED_INFO->vcpu_info[0].time;
+    uint64_t hz = (NS_PER_S << 32) / time->tsc_to_system_mul;
+    return time->tsc_shift < 0 ? hz << -time->tsc_shift : hz >> time->tsc_shift;
+}
+
 uint64_t xen_wall_clock(void)
 {
     const volatile struct shared_info *shared = SHARED_INFO;
@@ -108,7 +125,7 @@ uint64_t xen_wall_clock(void)
         uint64_t begun_ns = begun_s * NS_PER_S + shared->wc_nsec;
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         if (!(version & 1) && version == shared->wc_version)
-            return begun_ns + system_time_ns();
+            return begun_ns + xen_time();
     }
 }
 

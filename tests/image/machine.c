@@ -17,6 +17,9 @@ void machine_off(const char *why);
 bool machine_map(uint64_t va, size_t size);
 int machine_fork(void);
 int machine_wait(int process);
+extern uint32_t pv_is_on;
+
+uint32_t pv_is_on; /* no PV domain */
 
 void machine_off(const char *why)
 {

@@ -437,8 +437,9 @@ def test_memory_of_the_program_is_as_a_table_of_pages(program: Program) -> None:
 
 @of("xen")
 def test_nothing_of_others_is_lost_kept_or_mapped_over(program: Program) -> None:
-    """Event channels and grants, over restarts."""
+    """Event channels and grants, over restarts; in a PV domain, too."""
     program(SEED)
+    program(SEED, "pv")
 
 
 # -- the code that GCC makes
