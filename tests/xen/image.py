@@ -28,7 +28,7 @@ from tests.xen.packages import ROOT, compile_python, lab_dir, software_root
 HERE = Path(__file__).resolve().parent
 ROOMS = ("app", "persist", "ring")
 STUB_DIR = ROOT / "build/image"
-STUB_FILES = ("kernel.elf", "initrd.cpio")
+STUB_FILES = ("kernel.elf", "kernel-pv.elf", "initrd.cpio")
 MODULES = ("xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs")  # in this order
 UNUSED = ("boot", "lib/modules", "usr/include", "usr/share", "usr/lib/*/gconv", "wheels",
           "usr/lib/python3.*/test", "usr/lib/python3.*/idlelib", "usr/lib/python3.*/lib2to3",

@@ -25,6 +25,8 @@ KINDS = ("exception exit memory loop abort page-fault null general-protection il
          "kernel-stack-overflow kernel-panic kernel-code-write initrd-write region-write "
          "snapshot-write")
 
+ENDS_A_PV_DOMAIN = ("double-fault", "kernel-stack-overflow")  # image/kernel/pv.h
+
 
 def must_succeed(scenario: str, timeout_s: float, **parameters: object) -> None:
     """Run a scenario; its verdicts must be good, and it must have come to its end."""
@@ -70,6 +72,19 @@ def image() -> None:
 @pytest.mark.slow
 def test_nobody_notices_crashes_of_the_stub_domain(image: None) -> None:
     must_succeed("stubdom", 2 * BOOT_S + 60 * CRASH_S)
+
+
+@pytest.mark.slow
+def test_nobody_notices_crashes_of_the_pv_stub_domain(image: None) -> None:
+    must_succeed("stubdom", 2 * BOOT_S + 60 * CRASH_S, STUB_KERNEL="kernel-pv.elf",
+                 KINDS="exception page-fault kernel-page-fault heap memory")
+
+
+@pytest.mark.full
+def test_nobody_notices_a_thousand_crashes_of_the_pv_stub_domain(image: None) -> None:
+    kinds = " ".join(kind for kind in KINDS.split() if kind not in ENDS_A_PV_DOMAIN)
+    must_succeed("stubdom", 2 * BOOT_S + 1100 * CRASH_S, STUB_KERNEL="kernel-pv.elf",
+                 CRASHES=1000, KINDS=kinds)
 
 
 @pytest.mark.full

@@ -25,8 +25,8 @@ crashes() {
     fi
 }
 
-check image-is-built ls /lab/stub/kernel.elf /lab/stub/initrd.cpio
-check init-xenstore-domain init-xenstore-domain --kernel /lab/stub/kernel.elf \
+check image-is-built ls "/lab/stub/$STUB_KERNEL" /lab/stub/initrd.cpio
+check init-xenstore-domain init-xenstore-domain --kernel "/lab/stub/$STUB_KERNEL" \
     --ramdisk /lab/stub/initrd.cpio --memory "$STUB_MEMORY" --param "$STUB_WORDS"
 stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
 start_services
