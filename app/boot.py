@@ -17,8 +17,8 @@ from app.guests import Guests
 from app.host import NoHost
 from app.journal import Journal, Start, open_journal, space_for
 from app.lastwords import LastWords, telling
-from app.limits import admitted, heap_limit, memory_used
-from app.serve import Server
+from app.limits import admitted, heap_limit, memory_used, owed_max
+from app.serve import OWED_MAX, Server
 from app.services import Console
 from app.sockets import Listener
 from app.store import Store
@@ -46,7 +46,8 @@ def recover(region: RegionFile, listener: Listener | None, channel: Channel | No
     store = Store(space_for(region, heap_limit()), guests or NoHost(), console)
     journal, start = open_journal(region, store, clock_us, lambda: keep_damaged(region, console),
                                   last_words.text, has_rings=guests is not None)
-    server = Server(store, journal, listener, console, guests, last_words, channel)
+    server = Server(store, journal, listener, console, guests, last_words, channel,
+                    owed_max() or OWED_MAX)
     server.resume(start, intent, cause)
     took_ms = (time.perf_counter_ns() - began_ns) / 1e6
     for name, value in quotas:

@@ -54,6 +54,7 @@ class Executor:
         self._queue: deque[Connection] = deque()  # the privileged
         self._guest_queue: deque[RingClient] = deque()
         self._credits = Credits()
+        self._plainly: Callable[[Client, Request], list[Effect]] = store.handle
         self._handle: Callable[[Client, Request], list[Effect]] = store.handle
         self._is_odd_turn = False  # while careful: suspects and the others take turns
 
@@ -107,6 +108,8 @@ class Executor:
             steps = self.rings.own_steps(room, self._intents)
             room -= sum(effect.log_bytes() for _, _, effects in steps for effect in effects)
         if self._queue or self._guest_queue:
+            if self._intents.quarantine.has_socket_poison:
+                self._handle = self._plainly = self._intents.handle_knowing
             if self._intents.quarantine.is_careful:
                 self._execute_carefully(room, steps, clients)
             else:
@@ -141,7 +144,7 @@ class Executor:
             alone: deque[Connection] = deque([suspects.pop(0)])
             self._handle = self._intents.handle
             self._execute_queue(alone, 1, room, steps, clients)
-            self._handle = self._store.handle
+            self._handle = self._plainly
             suspects += alone
         else:
             self._execute_queues(room, steps, clients)

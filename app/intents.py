@@ -102,6 +102,12 @@ class Intents:
             quarantine.passed_socket(request)
         return effects + self._store.take_effects()
 
+    def handle_knowing(self, conn: Client, request: Request) -> list[Effect]:
+        """As Store.handle, while there are requests that no socket may have executed any more."""
+        if isinstance(conn, RingClient) or not self.quarantine.is_socket_poison(request):
+            return self._store.handle(conn, request)
+        return self._refuse(conn, 0, 0, request) + self._store.take_effects()
+
     def _refuse(self, conn: Client, epoch: int, position: int, request: Request) -> list[Effect]:
         conn.outbox.append(wire.error(request, b"EIO"))
         name = wire.TYPE_NAMES.get(request.type, str(request.type))

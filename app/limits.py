@@ -41,6 +41,11 @@ def heap_limit() -> int:
     return max(min(known, default=HEAP_UNKNOWN) - HEAP_OF_PROCESS, 0)
 
 
+def owed_max() -> tuple[int, int] | None:
+    """Bytes that may wait for one socket that does not read, and for all; None: as usual."""
+    return None if resource is not None else (RESERVE // 8, RESERVE // 2)
+
+
 def free_memory() -> int:
     """Bytes of the machine's memory that nobody uses now."""
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

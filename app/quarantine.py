@@ -6,8 +6,9 @@ J1. Before a turn, an intent names the requests that it may execute. After a dea
     (a kill -9 is not the request's fault), none if it was not the execution that died.
 J2. A suspect's turn holds its request alone, and the intent names exactly that one. So of many
     suspects only the culprit gets points a second time. Others are served in turns of their own.
-J3. A suspect with POISON_POINTS is not executed any more, but answered EIO. One that was executed
-    and survived is acquitted.
+J3. A suspect with POISON_POINTS is not executed any more, but answered EIO: a ring's once, since it
+    is passed then; a socket's whenever it comes again. One that was executed and survived is
+    acquitted.
 J4. A connection that sends poison again and again is muted.
 A ring's request is known by epoch and stream position, a socket's by its content, since its
 connection is gone. Suspects are items, so that their points survive. Knows nothing of the log."""
@@ -29,6 +30,7 @@ POINTS_UNEXPLAINED = 1
 POISON_POINTS = 32
 POISON_PER_CONNECTION = 3  # then it is muted
 SUSPECTS_MAX = 256
+POISON_MAX = 256  # requests of sockets that are never executed again
 SOCKET_TURNS_MAX = 2000  # careful turns for the sake of sockets, which may never come back
 KEPT_POISON = 16  # how many are remembered, for people
 SHOWN = 64  # bytes of a poison request that are kept
@@ -102,6 +104,7 @@ class Quarantine:
         self._items = items
         self._rings: dict[int, RingSuspect] = {}
         self._sockets: dict[str, int] = {}
+        self._poison: dict[str, None] = {}  # of sockets, the oldest first
         self._turns_left = SOCKET_TURNS_MAX
         self._has_domains = any(key.startswith("suspect.domain.") for key in items.values)
         for key, value in items.values.items():
@@ -112,12 +115,17 @@ class Quarantine:
             if what == "ring":
                 self._rings[int(name)] = RingSuspect(*cast("tuple[int, int, int]", value))
             elif what == "socket":
-                self._sockets[name] = cast("int", value)
+                self._note_socket(name, cast("int", value))
 
     @property
     def is_careful(self) -> bool:
         """Whether turns hold a single request (J2)."""
         return bool(self._rings or self._sockets)
+
+    @property
+    def has_socket_poison(self) -> bool:
+        """Whether there are requests that no socket may have executed any more."""
+        return bool(self._poison)
 
     @property
     def has_suspect_domains(self) -> bool:
@@ -141,8 +149,15 @@ class Quarantine:
                                        and before.position <= position < before.end) else 0
             self._keep(epoch, RingSuspect(position, end, points + weight))
         for name in names[:SUSPECTS_MAX]:
-            self._sockets[name] = self._sockets.get(name, 0) + weight
-            self._items.note(f"suspect.socket.{name}", self._sockets[name])
+            if name in self._poison:
+                continue
+            points = self._sockets.get(name, 0) + weight
+            self._note_socket(name, points)
+            self._items.note(f"suspect.socket.{name}", points)
+        while len(self._poison) > POISON_MAX:
+            oldest = next(iter(self._poison))
+            del self._poison[oldest]
+            self._items.note(f"suspect.socket.{oldest}", None)
 
     def suspect_work(self, what: str, weight: int) -> None:
         """Give points to work of the server's own, such as "idle" or "domain.7"."""
@@ -171,7 +186,7 @@ class Quarantine:
 
     def is_socket_poison(self, request: Request) -> bool:
         """The same for a request on a socket."""
-        return self._sockets.get(content(request), 0) >= POISON_POINTS
+        return bool(self._poison) and content(request) in self._poison
 
     def passed(self, epoch: int, position: int) -> None:
         """A ring's requests up to `position` were answered."""
@@ -218,6 +233,12 @@ class Quarantine:
         """Connections have ended."""
         for epoch in epochs:
             self.forget(epoch)
+
+    def _note_socket(self, name: str, points: int) -> None:
+        self._sockets[name] = points
+        if points >= POISON_POINTS:
+            del self._sockets[name]
+            self._poison[name] = None
 
     def _keep(self, epoch: int, one: RingSuspect) -> None:
         self._rings[epoch] = one

@@ -37,11 +37,13 @@ from app.lines import ARRIVALS
 from app.quarantine import WAIT
 from app.rings import RETRY_S, Rings
 from app.services import Console
-from app.sockets import Listener, Poll, SocketConnection, Stream, pid_of
+from app.sockets import OWED_BYTES_MAX, Listener, Poll, SocketConnection, Stream, pid_of
 from app.store import Store
 from persist.intent import Intent
 
 ACCEPTS_PER_TURN = 64
+OWED_MAX = (OWED_BYTES_MAX, 256 << 20)  # bytes that wait for a socket that does not read; for all
+OWED_TURNS = 16  # how often that is looked at
 QUIET_S = 0.02  # how long nothing must have happened before hashing begins
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
@@ -53,7 +55,8 @@ class Server:
 
     def __init__(self, store: Store, journal: Journal, listener: Listener | None,
                  console: Console, guests: Guests | None = None,
-                 last_words: LastWords | None = None, channel: Channel | None = None) -> None:
+                 last_words: LastWords | None = None, channel: Channel | None = None,
+                 owed_max: tuple[int, int] = OWED_MAX) -> None:
         self.connections: dict[int, SocketConnection] = {}
         self.is_stopping = False
         self.intents = Intents(store, journal, console)
@@ -77,6 +80,9 @@ class Server:
             self._ports_fd = guests.machine.fileno()
             self._poll.register(self._ports_fd, select.EPOLLIN)
         self._next_conn_id = 1
+        self._owed_max = owed_max  # bytes, of one socket and of all
+        self._owing: set[SocketConnection] = set()  # those that do not take what they are sent
+        self._turns = 0
         self._is_quiet = False
         self._has_idle_work = True
         self._owes_carrying = False
@@ -212,7 +218,7 @@ class Server:
             os.read(fd, 64)
 
     def _add(self, sock: Stream, poll: Poll, pid: int) -> None:
-        conn = SocketConnection(self._next_conn_id, sock, poll, pid)
+        conn = SocketConnection(self._next_conn_id, sock, poll, pid, self._owed_max[0])
         self._next_conn_id += 1
         self.connections[conn.fd] = conn
         self._store.clients.add(conn)
@@ -265,21 +271,37 @@ class Server:
                 self._publish(conn)
         while self._executor.broken:
             self._close(self._executor.broken.pop())
+        self._turns += 1
+        if self._owing and self._turns % OWED_TURNS == 0:
+            self._bound_owed()
         if self._channel is not None:
             self._channel.flush()
         return appended
+
+    def _bound_owed(self) -> None:
+        """Who is owed most pays, where all together are owed too much."""
+        owed = {conn: conn.owed() for conn in self._owing}
+        total = sum(owed.values())
+        while total > self._owed_max[1]:
+            worst = max(owed, key=owed.__getitem__)
+            total -= owed.pop(worst)
+            self._console.warn(f"connection {worst.conn_id} (pid {worst.pid}) closed: it does not "
+                               "read, and too much waits for those who do not")
+            self._close(worst)
 
     def _publish(self, conn: SocketConnection) -> None:
         owed = bool(conn.unsent)
         if not conn.publish():
             self._close(conn)
         elif conn.unsent and not owed:
+            self._owing.add(conn)
             conn.poll.modify(conn.fd, select.EPOLLOUT)
 
     def _flush(self, conn: SocketConnection) -> None:
         if not conn.flush():
             self._close(conn)
         elif not conn.unsent:
+            self._owing.discard(conn)
             conn.poll.modify(conn.fd, _READ)
             if conn.inbox:
                 self._executor.enqueue(conn)
@@ -288,6 +310,7 @@ class Server:
         if conn.sock.fileno() < 0:
             return
         del self.connections[conn.fd]
+        self._owing.discard(conn)
         conn.poll.unregister(conn.fd)
         conn.sock.close()
         self._store.disconnect(conn)

@@ -2,7 +2,8 @@
 """Unix-socket connections: bytes in, packets out, and what a slow reader costs (itself only).
 
 Q1. While bytes are owed to a connection, nothing more is read from it.
-Q2. A connection that lets more than OWED_BYTES_MAX pile up is closed.
+Q2. A connection that lets more than `owed_max` bytes pile up is closed. (Of all together, serve.py
+    closes the one that is owed most.)
 Q3. What carries the bytes is a socket, or a line of a channel (lines.py) that behaves as one; what
     says that it can be used is an epoll, or the lines. Nothing here or above asks which.
 Knows nothing of requests' meaning and of the turn."""
@@ -21,8 +22,9 @@ from app.client import Client
 from app.quarantine import socket_entry
 
 RECEIVE_SIZE = 1 << 16
-HELD_PACKETS = 1024  # how many packets are queued behind owed bytes between two looks at Q2
+HELD_PACKETS = 64  # how many packets, at least, are queued between two looks at Q2
 OWED_BYTES_MAX = 16 << 20
+PACKET_HEAP = 48  # what a waiting packet takes beside its bytes
 BACKLOG = 1024
 PATH_MAX = 107
 _NO_CONNECTION = (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR, errno.ENOBUFS, errno.ENOMEM,
@@ -67,12 +69,14 @@ class SocketConnection(Client):
     """One client on the unix socket, or on the channel. `inbox` holds received bytes that are not
     executed yet; `poll` is to say when `sock` can be used."""
 
-    __slots__ = ("fd", "held_check", "inbox", "is_queued", "poll", "sock", "unsent")
+    __slots__ = ("fd", "held_check", "inbox", "is_queued", "owed_max", "poll", "sock", "unsent")
 
-    def __init__(self, conn_id: int, sock: Stream, poll: Poll, pid: int) -> None:
+    def __init__(self, conn_id: int, sock: Stream, poll: Poll, pid: int,
+                 owed_max: int = OWED_BYTES_MAX) -> None:
         super().__init__(conn_id, 0, privileged=True, pid=pid)
         self.sock = sock
         self.poll = poll
+        self.owed_max = owed_max
         self.fd = sock.fileno()
         self.inbox = b""
         self.unsent = b""
@@ -115,9 +119,13 @@ class SocketConnection(Client):
         if self.unsent:
             if len(self.outbox) < self.held_check:
                 return True
-            self.held_check = len(self.outbox) + HELD_PACKETS
-            return len(self.unsent) + sum(map(len, self.outbox)) <= OWED_BYTES_MAX
+            self.held_check = len(self.outbox) + max(HELD_PACKETS, len(self.outbox) // 8)
+            return self.owed() <= self.owed_max
         return self._send(self.take_outbox())
+
+    def owed(self) -> int:
+        """Bytes of memory that wait for it to read."""
+        return len(self.unsent) + sum(map(len, self.outbox)) + PACKET_HEAP * len(self.outbox)
 
     def flush(self) -> bool:
         """Send owed bytes; False if the peer is gone."""
@@ -150,7 +158,10 @@ class Listener:
         if len(os.fsencode(path)) > PATH_MAX:
             raise SocketError(f"{path}: longer than the {PATH_MAX} bytes of a unix socket's path")
         self._clear_stale()
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:  # the image has none
+            raise SocketError(f"{path}: there are no sockets: {error.strerror}") from error
         umask = os.umask(0o177)
         try:
             self.sock.bind(path)

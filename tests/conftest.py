@@ -24,6 +24,8 @@ settings.register_profile("ci", COMMON, derandomize=True)
 settings.register_profile("explore", COMMON, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+os.environ.pop("XENSTORED_PATH", None)  # a server that somebody uses is none of ours
+
 
 @pytest.fixture
 def time_limit() -> Iterator[None]:

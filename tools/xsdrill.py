@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   tools/xsdrill                        lists the kinds of crash that the server can have
   tools/xsdrill page-fault             one crash
   tools/xsdrill exception --times 20   twenty, one after the other
+  tools/xsdrill power-off              the end of the machine, without a way back
   tools/xsdrill exception now          inside of the request, which is blamed: the third is EIO
 
 exit codes: 0 it came back, 1 it did not, or refused, 2 wrong arguments
@@ -80,7 +81,10 @@ def drill(path: str, words: list[str]) -> float:
         answer = client.ask(wire.XS_CONTROL, b"".join(word.encode() + b"\0" for word in
                                                    ["crash", *words]))
         if answer is not None and answer.type == wire.XS_ERROR:
-            raise DrillError(f"{' '.join(words)}: {answer.payload.rstrip(bytes(1)).decode()}")
+            error = answer.payload.rstrip(bytes(1)).decode()
+            raise DrillError(f"{' '.join(words)}: {error}" + (
+                " (no such kind, or it needs other words: without any, the kinds are listed)"
+                if error == "EINVAL" else ""))
         client.wait_for_end()
     except ConnectionError:
         pass  # it died at once
@@ -120,6 +124,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("words", metavar="KIND", nargs="*", help="what to have; none: list them")
     parser.add_argument("--times", metavar="N", type=int, default=1, help="(default %(default)s)")
     options = parser.parse_args(arguments)
+    if options.times < 1:
+        parser.error(f"--times {options.times}: expected 1 or more")
     path = os.environ.get("XENSTORED_PATH") or os.path.join("run", "socket")
     try:
         if not options.words:
@@ -128,8 +134,8 @@ def main(arguments: list[str]) -> int:
             print(f"{' '.join(options.words)}: served again after "
                   f"{drill(path, options.words) * 1000:.0f} ms", flush=True)
     except (DrillError, OSError) as error:
-        print(f"xsdrill: {error if isinstance(error, DrillError) else f'{path}: {error.strerror}'}",
-              file=sys.stderr)
+        why = error if isinstance(error, DrillError) else f"{path}: {error.strerror or error}"
+        print(f"xsdrill: {why}", file=sys.stderr)
         return EXIT_FAILED
     return 0
 

@@ -35,7 +35,8 @@ EXAMPLES = """examples:
   tools/xsmux run/socket run/channel
       and on the same machine:  python3 -m app --channel run/channel
       or in QEMU:               -chardev socket,id=xs,path=run/channel,reconnect=1
-                                -device virtio-serial-device -device virtconsole,chardev=xs
+                                -global virtio-mmio.force-legacy=false
+                                -device virtio-serial-device -device virtserialport,nr=1,chardev=xs
   tools/xsmux --connect run/socket run/channel
       with QEMU:                -chardev socket,id=xs,path=run/channel,server=on,wait=off
 

@@ -27,7 +27,8 @@ EXIT_CANNOT_START = 1
 EXIT_MACHINE_ENDED = 3
 IMAGE = Path(__file__).resolve().parent.parent / "build" / "image"
 REGION_ADDRESS = 16 << 20  # image/README.md
-MEMORY_MIN = 64 << 20
+MEMORY_MIN, MEMORY_MAX = 64 << 20, 3 << 30  # above 3 GiB there is a gap
+PAGE_SIZE = 4096
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 EXAMPLES = """examples:
@@ -53,10 +54,11 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     try:
         memory, region = parse_size(options.memory), parse_size(options.region_size)
-        if memory < MEMORY_MIN or region < 1 << 20 or REGION_ADDRESS + region > memory // 2:
+        if not MEMORY_MIN <= memory <= MEMORY_MAX or region < 1 << 20 or (
+                REGION_ADDRESS + region > memory // 2 or (memory | region) % PAGE_SIZE):
             raise ValueError(f"--memory {options.memory} --region-size {options.region_size}: "
-                             "expected 64M of memory at least, and a region of 1M up to half of "
-                             "the memory less 16M")
+                             "expected 64M to 3G of memory, and a region of 1M up to half of the "
+                             "memory less 16M, both in pages of 4K")
     except ValueError as error:
         print(f"xsqemu: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -76,11 +78,12 @@ def run(options: argparse.Namespace, memory: int, region: int) -> int:
         raise StartError(f"{directory}: cannot make the directory: {error.strerror}") from error
     channel = options.socket + ".channel"
     memory_file = options.memory_file or default_memory_file(options.socket)
+    machine_command = command(options, memory, region, memory_file, channel)
     lock = lock_memory(memory_file, memory)
     mux = Mux(options.socket, channel, tell=tell if options.verbose else lambda text: None)
     wakeup = catch_signals()
     try:
-        machine = start(command(options, memory, region, memory_file, channel), lock)
+        machine = start(machine_command, lock)
         tell(f"region: {memory_file}, {region >> 20} MiB at {REGION_ADDRESS:#x}")
         tell(f"try: XENSTORED_PATH={os.path.abspath(options.socket)} xenstore-ls -f")
         try:
@@ -140,6 +143,8 @@ def lock_memory(path: str, size: int) -> int:
         os.close(fd)
         raise StartError(f"{path}: another machine uses this memory") from error
     except OSError as error:
+        os.ftruncate(fd, 0)
+        os.unlink(path)
         os.close(fd)
         raise StartError(f"{path}: cannot reserve {size >> 20} MiB: {error.strerror}") from error
     return fd
@@ -162,14 +167,20 @@ def command(options: argparse.Namespace, memory: int, region: int, memory_file: 
         qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", "microvm,acpi=off,isa-serial=on,rtc=on,pit=on,memory-backend=memory",
         "-accel", "tcg", "-cpu", "qemu64,+rdrand,+smep", "-m", f"{memory >> 10}K",
-        "-object", f"memory-backend-file,id=memory,size={memory},mem-path={memory_file},share=on",
+        "-object", f"memory-backend-file,id=memory,size={memory},share=on,"
+        f"mem-path={quoted(memory_file)}",
         "-kernel", kernel, "-initrd", initrd,
         "-append", " ".join(f'"{word}"' if " " in word else word for word in words),
         "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
         "-global", "virtio-mmio.force-legacy=false", "-device", "virtio-serial-device",
-        "-chardev", f"socket,id=channel,path={channel},reconnect=1",
+        "-chardev", f"socket,id=channel,path={quoted(channel)},reconnect=1",
         "-device", "virtserialport,nr=1,chardev=channel", *options.qemu_option,
     ]
+
+
+def quoted(path: str) -> str:
+    """A value in one of QEMU's options, where a comma ends it."""
+    return path.replace(",", ",,")
 
 
 def start(arguments: list[str], lock: int) -> subprocess.Popen[bytes]:

@@ -208,6 +208,31 @@ def test_a_client_that_does_not_read_costs_itself(world: World) -> None:
     assert got == wanted
 
 
+def test_together_those_who_do_not_read_are_bounded(world: World) -> None:
+    """Q2: none of them owes too much alone; the one that is owed most is closed, then the next."""
+    world.server._owed_max = (1 << 20, 3 << 20)
+    writer = world.connect()
+    watchers = [world.connect() for _ in range(6)]
+    for number, watcher in enumerate(watchers):
+        token = b"t" * (1000 + 100 * number)
+        watcher.send(packet(wire.XS_WATCH, b"/w\0" + token + b"\0"))
+    world.drain()
+    most = 0
+    for number in range(0, 12_000, 20):
+        writer.send(b"".join(packet(wire.XS_WRITE, b"/w/%d\0x" % (number + one))
+                             for one in range(20)))
+        world.drain()
+        received(writer)
+        most = max(most, sum(one.owed() for one in world.server.connections.values()))
+        if len(world.server.connections) < 3:
+            break
+    assert 2 << 20 < most < 7 << 20, most
+    assert len(world.server.connections) < 6
+    writer.send(READ)
+    world.drain()
+    assert received(writer), "the writer suffered"
+
+
 def test_watcher_that_does_not_read_is_coalesced_then_closed(world: World) -> None:
     """K1, Q2: equal events wait once; different ones without end close the connection."""
     watcher, writer = world.connect(), world.connect()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pyxs import Client, PyXSError  # type: ignore[import-untyped]
@@ -18,7 +18,7 @@ from pyxs import Client, PyXSError  # type: ignore[import-untyped]
 from tests.clients.subjects import Subject, ending
 from tests.clients.test_test_xenstore import CASES, succeeded
 from tests.oracle import oracle
-from tests.oracle.xsclient import ConnectionClosed, SocketConnection
+from tests.oracle.xsclient import ConnectionClosed, MessageType, SocketConnection, strings
 from tests.qemu.machine import CRASH_S, Machine, wait_closed
 
 CLIENTS = 100
@@ -199,3 +199,22 @@ def test_clients_that_come_while_it_is_down(machine: Machine, home: str) -> None
     for thread in threads:
         thread.join(CRASH_S)
     assert answers == [b"there"] * 20
+
+
+def test_watchers_that_do_not_read_cost_only_themselves(make_machine: Callable[..., Machine]) -> None:
+    """P9: in 64 MiB a few clients that watch everything and never read do not end the life; who
+    writes is served on, and what was written is there."""
+    machine = make_machine()
+    machine.start()
+    stuck = [machine.connect() for _ in range(8)]
+    for number, one in enumerate(stuck):
+        one.send(MessageType.WATCH, strings("/", f"token-{number}-" + "t" * 500))
+    with machine.connect() as writer:
+        for number in range(6000):
+            writer.write(f"/stuck/{number % 50}/" + "p" * 300 + str(number), "")
+            if number % 50 == 49:
+                writer.rm("/stuck")
+        assert writer.read("/tool") == b""
+    assert "life 0 ends" not in machine.console()
+    for one in stuck:
+        one.close()
