@@ -55,7 +55,7 @@ test-quick: test-setup ## run the tests that take under 2 minutes together
 	$(RUN) -m pytest -m "not slow and not full"
 
 .PHONY: test-xen
-test-xen: test-setup ## the server in dom0 of a real Xen, or its stub domain, with guests (12 minutes)
+test-xen: test-setup ## the server in dom0 of a real Xen, or its stub domain, with guests (15 minutes)
 	$(RUN) -m pytest tests/xen -k "not hundred and not thousand"
 
 .PHONY: test-setup

@@ -138,8 +138,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--region-size", metavar="SIZE",
                         help="of a new region: bytes, or with K, M, G (default 64M, at least 1M)")
     parser.add_argument("--host", metavar="HOST",
-                        help="whose guests are served: none, linux (a Xen host's dom0), or "
-                        "sim:DIR (a simulated Xen directory) (default none)")
+                        help="whose guests are served: none, linux (a Xen host's dom0), "
+                        "linux:guests (the same, but not dom0's own ring, which is left to a "
+                        "domain to come), or sim:DIR (a simulated Xen directory) (default none)")
     parser.add_argument("--quota", metavar="NAME=VALUE", action="append", default=[],
                         help="set a quota, 0 for no limit; one that was set at run time stays, "
                         f"unless the argument is another than at the last start; names: "
@@ -172,11 +173,11 @@ def use_devices(options: argparse.Namespace) -> None:
 
 def check_host(spec: str | None) -> None:
     """Raises UsageError for a --host that is none."""
-    if spec in (None, "none", "linux"):
+    if spec in (None, "none", "linux", "linux:guests"):
         return
     kind, _, directory = spec.partition(":")
     if kind != "sim" or not directory:
-        raise UsageError(f"--host {spec}: expected none, linux or sim:DIR")
+        raise UsageError(f"--host {spec}: expected none, linux, linux:guests or sim:DIR")
     if not os.path.isdir(directory):
         raise UsageError(f"--host {spec}: {directory} is no directory")
 
@@ -188,7 +189,7 @@ def machine_of(spec: str | None) -> Callable[[], Host] | None:
     try:
         if kind == "linux":
             from ring.linux import LinuxHost
-            return LinuxHost
+            return lambda: LinuxHost(serves_dom0=directory != "guests")
         if kind == "sim":
             from ring.sim import SimHost
             return lambda: SimHost(directory)

@@ -130,8 +130,10 @@ class LinuxHost:
     """Implements ring.host.Host for a Xen domain that may map rings and ask for domains: dom0, or
     the xenstore domain. Raises HostError if it is neither, or runs without Xen."""
 
-    def __init__(self, devices: Devices | None = None) -> None:
+    def __init__(self, devices: Devices | None = None, serves_dom0: bool = True) -> None:
+        """`serves_dom0`: have dom0's own ring, too, if this is dom0."""
         self._devices = devices if devices is not None else Devices()
+        self._serves_dom0 = serves_dom0
         self._fds: dict[str, int] = {}
         self._ports: set[int] = set()
         self.virq_port = PORT_NONE
@@ -212,6 +214,8 @@ class LinuxHost:
                         bytearray(UNMAP_GRANT_REF.pack(index, 1, 0)), "unmapping a grant")
 
     def own_ring(self) -> OwnRing | None:
+        if not self._serves_dom0:
+            return None
         try:
             fd = self._open("xenbus_backend")
         except HostError as error:

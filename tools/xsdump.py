@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from app import codec, wire
 from app import path as paths
@@ -30,7 +30,10 @@ from persist.find import open_source
 from persist.reader import LogReader
 from persist.record import Kind, Record
 from persist.recover import Recovery, newest_tail_cell, recover
-from persist.region import RegionError, RegionFile
+from persist.region import Medium, RegionError
+from tools.boot.failure import BootError
+from tools.boot.foreign import ForeignMemory
+from tools.boot.place import Place, parse_place
 
 EXIT_DIFFERS = 1
 EXIT_USAGE = 2
@@ -42,6 +45,7 @@ SERVER_TYPE = codec.START.type
 EXAMPLES = """examples:
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.region info
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.memory info     the memory of make run-qemu
+  tools/xsdump domain:1 info             the xenstore domain of a Xen host, in its dom0
   tools/xsdump REGION log -n 20          the last 20 records
   tools/xsdump REGION log --follow       what a running server records, as it does
   tools/xsdump REGION tree
@@ -51,11 +55,18 @@ exit codes: 0 all is well, 1 verify found a difference, 2 wrong arguments, 3 no 
 """
 
 
+class Source(Medium, Protocol):
+    """What is read."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
     options = parse(arguments)
     try:
-        region = open_source(options.region)
+        region = open_any(options.region)
         try:
             code: int = options.command(region, options)
         finally:
@@ -72,13 +83,28 @@ def main(arguments: list[str]) -> int:
     return code
 
 
+def open_any(text: str) -> Source:
+    """A file that holds a region, or domain:DOMID[:SIZE@ADDRESS]. Raises RegionError."""
+    kind, _, rest = text.partition(":")
+    if kind != "domain" or os.path.exists(text):
+        return open_source(text)
+    domid, _, place = rest.partition(":")
+    if not domid.isdecimal():
+        raise RegionError(f"{text}: expected domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
+    try:
+        return ForeignMemory(int(domid), parse_place(place) if place else Place())
+    except BootError as error:
+        raise RegionError(str(error)) from error
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="xsdump", description="Look into the persistent memory of a xenstore server.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("region", metavar="REGION", help="a region file, live or damaged, or "
-                        "a file with the memory of a machine that runs the image")
+    parser.add_argument("region", metavar="REGION", help="a region file, live or damaged; "
+                        "a file with the memory of a machine that runs the image; or "
+                        "domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add: Callable[..., argparse.ArgumentParser] = commands.add_parser
     add("info", help="what the region holds and how it ended").set_defaults(command=show_info)
@@ -113,7 +139,7 @@ class CountingReplay(Replay):
         super().apply(one)
 
 
-def read_state(region: RegionFile) -> tuple[Recovery, CountingReplay]:
+def read_state(region: Source) -> tuple[Recovery, CountingReplay]:
     """Replay the region as recovery would; again if a running server overtook us."""
     for _ in range(READ_TRIES):
         before = _superblocks(region)
@@ -124,7 +150,7 @@ def read_state(region: RegionFile) -> tuple[Recovery, CountingReplay]:
     raise RegionError("the server moves on faster than it can be read; try again")
 
 
-def _superblocks(region: RegionFile) -> list[bytes]:
+def _superblocks(region: Source) -> list[bytes]:
     return [region.read(offset, layout.SUPERBLOCK_SIZE) for offset in layout.SUPERBLOCK_OFFSETS]
 
 
@@ -135,7 +161,7 @@ class Gap(NamedTuple):
     size: int
 
 
-def history(region: RegionFile, found: Recovery) -> Iterator[Record | Gap]:
+def history(region: Source, found: Recovery) -> Iterator[Record | Gap]:
     """All records that are still whole, oldest first, those before the replay start included, and
     the gaps between them. Where it begins is no gap, nor what a running server has reused."""
     assert found.state is not None
@@ -162,7 +188,7 @@ def history(region: RegionFile, found: Recovery) -> Iterator[Record | Gap]:
 # -- commands
 
 
-def show_info(region: RegionFile, _: argparse.Namespace) -> int:
+def show_info(region: Source, _: argparse.Namespace) -> int:
     """Print what the region holds."""
     found, replay = read_state(region)
     print(f"format version  {layout.VERSION}")
@@ -208,7 +234,7 @@ def show_info(region: RegionFile, _: argparse.Namespace) -> int:
     return 0
 
 
-def show_crash_slot(region: RegionFile) -> None:
+def show_crash_slot(region: Source) -> None:
     """Print what a kernel has written of the last life's end, if there is a kernel."""
     slot = read_crash_slot(region)
     if slot is None:
@@ -222,7 +248,7 @@ def show_crash_slot(region: RegionFile) -> None:
         print(f"                | {''.join(map(_printable, line))}")
 
 
-def show_log(region: RegionFile, options: argparse.Namespace) -> int:
+def show_log(region: Source, options: argparse.Namespace) -> int:
     """Print the records."""
     found, _ = read_state(region)
     if found.state is None:
@@ -239,7 +265,7 @@ def show_log(region: RegionFile, options: argparse.Namespace) -> int:
     return 0
 
 
-def follow(region: RegionFile, position: int) -> None:
+def follow(region: Source, position: int) -> None:
     """Print what is appended from `position` on, until interrupted."""
     sys.stdout.flush()
     while True:
@@ -260,7 +286,7 @@ def follow(region: RegionFile, position: int) -> None:
         time.sleep(FOLLOW_S)
 
 
-def show_tree(region: RegionFile, _: argparse.Namespace) -> int:
+def show_tree(region: Source, _: argparse.Namespace) -> int:
     """Print every node with value and permissions."""
     found, replay = read_state(region)
     if found.state is None:
@@ -278,7 +304,7 @@ def show_tree(region: RegionFile, _: argparse.Namespace) -> int:
     return 0
 
 
-def verify(region: RegionFile, _: argparse.Namespace) -> int:
+def verify(region: Source, _: argparse.Namespace) -> int:
     """Recompute what can be recomputed; say OK, or where it differs."""
     problems: list[str] = []
     found, replay = read_state(region)

@@ -113,7 +113,11 @@ static const char *parse_xen_watchdog(struct options *parsed, const char *text)
 static const char *parse_event(struct options *parsed, const char *text)
 {
     uint64_t port;
-    if (!parse_number(&text, &port) || *text != 0 || port == 0 || port > UINT32_MAX)
+    if (strcmp(text, "find") == 0) {
+        parsed->event_port = EVENT_FIND;
+        return NULL;
+    }
+    if (!parse_number(&text, &port) || *text != 0 || port == 0 || port >= EVENT_FIND)
         return "not --event PORT";
     parsed->event_port = (uint32_t)port;
     return NULL;

@@ -52,6 +52,7 @@ int format(char *to, size_t size, const char *text, ...) PRINTF(3, 4);
 int vformat(char *to, size_t size, const char *text, __builtin_va_list list);
 
 /* ---- cmdline.c: the words in front of "--"; README.md lists them */
+#define EVENT_FIND UINT32_MAX /* it has to be found by trying */
 struct options {
     uint64_t region_pa, region_size; /* bytes */
     uint32_t watchdog_s;
@@ -61,7 +62,7 @@ struct options {
     struct { uint64_t pa; uint32_t size, irq; } virtio[8];
     uint32_t virtio_count;
     uint32_t xen_watchdog_s; /* 0: no */
-    uint32_t event_port;     /* of dom0's own ring; 0: unknown */
+    uint32_t event_port;     /* of dom0's own ring; 0: unknown; or EVENT_FIND */
     char *arguments[64]; /* of the server, in `text`; ends with NULL */
     uint32_t argument_count;
     char text[COMMAND_LINE_SIZE];

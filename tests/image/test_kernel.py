@@ -286,6 +286,8 @@ LINES: list[tuple[str, dict[str, str | list[str]]]] = [
     ("--event 14 log=debug -- --event 5 log=info", {"event": "14", "log": "debug",
                                                     **arguments("--event", "5", "log=info")}),
     ("--quota nodes=5 --event 0xe", {"event": "14", **arguments("--quota", "nodes=5")}),
+    ("--event find", {"event": "4294967295"}),
+    ("--event 4294967295", {"error": "not --event PORT: 4294967295"}),
     ("--event 1 --event 2 quiet", {"event": "2", "error": "unknown word: quiet"}),
     ("--event", {"error": "no port: --event"}),
     ("--event 0", {"error": "not --event PORT: 0"}),

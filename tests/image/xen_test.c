@@ -39,6 +39,7 @@ struct mapping { bool is_active; uint64_t pa; uint32_t domid; };
 static struct port ports[PORTS_MAX];
 static struct mapping mappings[HANDLES];
 static uint32_t handle_next, callback_vector;
+static bool has_privilege = true;
 static bool is_bound[DOMAINS];   /* a domain's end of the channel to us */
 static uint32_t notified[DOMAINS];
 static int64_t window[GRANT_SLOTS + 1]; /* frames: 0 hole, -1 memory, else domid + 1 */
@@ -115,6 +116,7 @@ static int64_t xen_evtchn(uint64_t operation, void *argument)
         if (status->dom != DOMID_SELF || status->port >= PORTS_MAX)
             return -EINVAL;
         status->status = ports[status->port].status;
+        status->u.unbound.dom = (domid_t)ports[status->port].domid; /* of both kinds, there */
         return 0;
     case EVTCHNOP_close:
         if (!is_there)
@@ -197,7 +199,8 @@ int64_t made_up_xen(uint64_t a, uint64_t b, uint64_t c, uint32_t number)
     case __HYPERVISOR_event_channel_op: return xen_evtchn(a, (void *)b);
     case __HYPERVISOR_grant_table_op: return xen_grant(a, (void *)b, c);
     case __HYPERVISOR_hvm_op: return xen_hvm(a, (void *)b);
-    case __HYPERVISOR_domctl: case __HYPERVISOR_sysctl: return 77;
+    case __HYPERVISOR_domctl: case __HYPERVISOR_sysctl:
+        return has_privilege ? 77 : -EPERM;
     default: CHECK(false, "hypercall %u", number);
     }
 }
@@ -421,10 +424,8 @@ static void begin(void)
     SHARED_INFO->evtchn_mask[0] &= ~bit_of(keep.pv.tick_port);
 }
 
-static void do_restart(void)
+static void restart(void)
 {
-    if (random_below(20))
-        return;
     keep.restarts++;
     memset(bound_to, 0, sizeof(bound_to));
     memset(is_out, 0, sizeof(is_out));
@@ -433,6 +434,12 @@ static void do_restart(void)
     virq_port = grant_count = 0;
     CHECK(pv_is_on || callback_vector == VECTOR_XEN);
     check_nothing_is_left();
+}
+
+static void do_restart(void)
+{
+    if (random_below(20) == 0)
+        restart();
 }
 
 static void check_upcall(void)
@@ -449,16 +456,25 @@ static void check_xenbus(void)
     CHECK(!xenbus_device.exists());
     options.event_port = 14;
     CHECK(xenbus_device.exists() && xenbus_device.ioctl(NUMBER('B', 0, 0), NULL) == 14);
+    options.event_port = EVENT_FIND;
+    bool was_bound = is_bound[0];
+    is_bound[0] = true;
+    CHECK(xenbus_device.exists() && xenbus_device.ioctl(NUMBER('B', 0, 0), NULL) == -ENODEV);
+    is_bound[0] = false;
+    CHECK(xenbus_device.ioctl(NUMBER('B', 0, 0), NULL) == 100 && !is_bound[0]);
+    is_bound[0] = was_bound;
     CHECK(xenbus_device.mmap(PAGE_SIZE, PAGE_SIZE) == -EINVAL);
     int64_t pa = xenbus_device.mmap(PAGE_SIZE, 0);
     CHECK(pa > 0 && (pv_is_on || window[frame_of((uint64_t)pa)] == 0 + 1));
 }
 
+static struct { uint32_t command, version; uint16_t first; uint32_t most; uint64_t buffer_va;
+                char rest[1000]; } operation;
+
 static int64_t ask(uint64_t number, uint32_t command, uint32_t most, uint64_t buffer_va)
 {
-    static struct { uint32_t command, version; uint16_t first; uint32_t most; uint64_t buffer_va;
-                    char rest[1000]; } operation;
     operation.command = command;
+    operation.first = 5;
     operation.most = most;
     operation.buffer_va = buffer_va;
     user_from = (uint64_t)&operation;
@@ -480,6 +496,21 @@ static void check_privcmd(void)
     CHECK(ask(__HYPERVISOR_sysctl, 6, 4, user_from + 16) == -EFAULT);
     CHECK(ask(__HYPERVISOR_sysctl, 6, UINT32_MAX, user_from) == -EFAULT);
     CHECK(ask(__HYPERVISOR_memory_op, 5, 0, 0) == -EPERM);
+}
+
+/* A domain of which Xen says nothing, by our channels with it. */
+static void check_without_privilege(void)
+{
+    struct { uint16_t domain, pad; uint32_t flags; } *found = (void *)((char *)&operation + 16);
+    has_privilege = false;
+    restart(); /* no channels */
+    CHECK(ask(__HYPERVISOR_domctl, 5, 0, ~0ull) == 0 && found->domain == 5 && found->flags == 0);
+    int64_t port = evtchn(1, 8, 5, 105);
+    CHECK(port > 0, "%ld", port);
+    CHECK(ask(__HYPERVISOR_domctl, 5, 0, 0) == 0 && found->flags == 0);
+    ports[port].status = EVTCHNSTAT_unbound; /* Xen has closed its end */
+    CHECK(ask(__HYPERVISOR_domctl, 5, 0, 0) == 0 && found->domain == 5 && found->flags == 1);
+    CHECK(ask(__HYPERVISOR_sysctl, 6, 3, user_from + 16) == -EPERM);
 }
 
 int main(int argc, char **argv)
@@ -506,5 +537,6 @@ int main(int argc, char **argv)
     do_unmap(); /* room for dom0's */
     check_xenbus();
     check_privcmd();
+    check_without_privilege();
     return 0;
 }

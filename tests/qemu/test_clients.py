@@ -201,7 +201,8 @@ def test_clients_that_come_while_it_is_down(machine: Machine, home: str) -> None
     assert answers == [b"there"] * 20
 
 
-def test_watchers_that_do_not_read_cost_only_themselves(make_machine: Callable[..., Machine]) -> None:
+def test_watchers_that_do_not_read_cost_only_themselves(
+        make_machine: Callable[..., Machine]) -> None:
     """P9: in 64 MiB a few clients that watch everything and never read do not end the life; who
     writes is served on, and what was written is there."""
     machine = make_machine()

@@ -316,6 +316,7 @@ def test_dom0s_own_ring(xen: MadeUpXen, host: LinuxHost) -> None:
     own.page.store(0, 1)
     assert xen.pages["xenbus_backend", 0][0] == 1
     own.page.close()
+    assert LinuxHost(xen, serves_dom0=False).own_ring() is None
 
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.ENODEV, errno.ENXIO])

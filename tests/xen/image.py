@@ -26,7 +26,7 @@ from tests.xen.cpio import Archive
 from tests.xen.packages import ROOT, compile_python, lab_dir, software_root
 
 HERE = Path(__file__).resolve().parent
-ROOMS = ("app", "persist", "ring")
+ROOMS = ("app", "persist", "ring", "tools")
 STUB_DIR = ROOT / "build/image"
 STUB_FILES = ("kernel.elf", "kernel-pv.elf", "initrd.cpio")
 MODULES = ("xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs")  # in this order

@@ -36,8 +36,8 @@ VERDICT = re.compile(r"^VERDICT (\S+) (ok|FAILED) ?([^\r\n]*)", re.M)
 END = "LAB END"
 DEFAULTS = {"SERVER": "ours", "SERVER_OPTIONS": "", "TRAFFIC": 300, "KILLS": 10,
             "STUB_WORDS": "log=debug drill=on --drill --watchdog 3", "STUB_MEMORY": 64,
-            "STUB_KERNEL": "kernel.elf",
-            "CRASHES": 20, "KINDS": "exception page-fault kernel-page-fault double-fault"}
+            "STUB_KERNEL": "kernel.elf", "CRASHES": 20, "DEATHS": 3, "ENDS": "power-off xen",
+            "KINDS": "exception page-fault kernel-page-fault double-fault"}
 BY_HAND_S = 3600.0
 
 

@@ -87,6 +87,21 @@ def test_nobody_notices_a_thousand_crashes_of_the_pv_stub_domain(image: None) ->
                  CRASHES=1000, KINDS=kinds)
 
 
+@pytest.mark.slow
+def test_nobody_notices_that_the_domain_itself_dies(image: None) -> None:
+    must_succeed("rescue", 2 * BOOT_S, DEATHS=1)
+
+
+@pytest.mark.full
+def test_nobody_notices_that_the_domain_itself_dies_often(image: None) -> None:
+    must_succeed("rescue", 2 * BOOT_S + 20 * KILL_S, DEATHS=10)
+
+
+@pytest.mark.slow
+def test_from_the_daemon_to_a_domain_that_xl_makes(image: None) -> None:
+    must_succeed("handover", 2 * BOOT_S)
+
+
 @pytest.mark.full
 def test_nobody_notices_a_thousand_crashes_of_all_kinds(image: None) -> None:
     must_succeed("stubdom", 2 * BOOT_S + 1100 * CRASH_S, CRASHES=1000, KINDS=KINDS)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+# The image as a domain that xl makes, which has no privilege. The daemon leaves dom0's ring alone;
+# tools/xsboot handover puts the domain in its place. Then an ordinary day, crashes, and the end of
+# the domain as a whole. Before: handovers that fail leave the daemon serving.
+
+HANDOVER_LOG=/var/log/handover.log
+WATCH_LOG=/var/log/watch.log
+
+xsboot() { (cd /server && exec python3 -u -m tools.xsboot "$@"); }
+hand_over() {
+    timeout 100 sh -c 'cd /server && exec python3 -u -m tools.xsboot "$@"' xsboot handover "$1" --pid "$server_pid" --socket $SOCKET --region-file $REGION \
+        >>$HANDOVER_LOG 2>&1
+}
+pidof_server() { ps | grep '[p]ython3 -m app' | awk '{ print $1; exit }'; }
+is_handed_over() { grep -q 'serves: ' $HANDOVER_LOG; }
+kept() { [ "$(timeout 20 xenstore-read /tool/kept)" = "$1" ]; }
+is_ready() { [ -S $SOCKET ] && kept before; }
+is_watching() { grep -q '^xsboot: watching' $WATCH_LOG; }
+
+# write_stub FILE KERNEL RAMDISK REGION
+write_stub() {
+    cat >"$1" <<EOF
+name = "xenstore"
+type = "pvh"
+memory = $STUB_MEMORY
+vcpus = 1
+kernel = "$2"
+ramdisk = "$3"
+cmdline = "--event find $STUB_WORDS region=$4"
+on_poweroff = "preserve"
+on_crash = "preserve"
+EOF
+}
+
+check image-is-built ls /lab/stub/kernel.elf /lab/stub/initrd.cpio
+cd /server || return
+python3 -m app --host linux:guests --socket $SOCKET --region $REGION --region-size 16M \
+    >>$SERVER_LOG 2>&1 &
+server_pid=$!
+cd / || return
+export XENSTORED_PATH=$SOCKET # else libxenstore asks dom0's kernel where there is no socket
+check_that daemon "$(uptime_s)" wait_until 60 is_serving
+check xen-init-dom0 xen-init-dom0
+check xenconsoled xenconsoled --pid-file=/var/run/xenconsoled.pid --log=all
+check write xenstore-write /tool/kept before
+
+write_stub /tmp/stub.cfg /lab/stub/kernel.elf /lab/stub/initrd.cpio 16M
+write_stub /tmp/small.cfg /lab/stub/kernel.elf /lab/stub/initrd.cpio 1M
+write_stub /tmp/none.cfg /lab/none /lab/stub/initrd.cpio 16M
+write_stub /tmp/away.cfg /lab/stub/kernel.elf /lab/stub/initrd.cpio 16M@1G
+write_stub /tmp/other.cfg /lab/stub/kernel.elf /lab/guest.cpio 16M # it ends at once
+for bad in small none away other; do
+    hand_over /tmp/$bad.cfg
+    handover_rc=$?
+    check_that "handover-$bad-fails" "$(tail -n 1 $HANDOVER_LOG)" [ $handover_rc = 1 ]
+    check_that "daemon-serves-after-$bad" "$(uptime_s)" wait_until 20 is_ready
+    server_pid=$(pidof_server)
+done
+check_that handover "$(uptime_s)" hand_over /tmp/stub.cfg
+cat $HANDOVER_LOG
+is_handed_over || return
+
+export XENSTORED_PATH=$DEVICE
+stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
+check_that nothing-lost "domain $stub" kept before
+check xl-list xl list
+check ring-lists xenstore-ls -f
+write_config guest 128
+check xl-create xl create /tmp/guest.cfg
+check_guest_up guest
+check_traffic traffic guest 100 90
+check crash xenstore-control crash page-fault
+check_traffic traffic-after-crash guest 100 90
+write_config quitter 96
+sed -i 's/quiet/quiet power-off/' /tmp/quitter.cfg
+check xl-create-quitter xl create /tmp/quitter.cfg
+check_guest_up quitter
+quitter=$(domid_of quitter)
+check xl-destroy-quitter xl destroy quitter
+
+cd /server || return
+python3 -u -m tools.xsboot watch --domid "$stub" --kernel /lab/stub/kernel.elf --ramdisk /lab/stub/initrd.cpio \
+    --param "$STUB_WORDS region=16M" >>$WATCH_LOG 2>&1 &
+watch_pid=$!
+cd / || return
+check_that watching "$(uptime_s)" wait_until 60 is_watching
+(cd /lab && python3 crash_domain.py "$stub") >/tmp/outage 2>&1
+check_that rescue "$(cat /tmp/outage)" grep -q '^outage' /tmp/outage
+cat $WATCH_LOG
+check_traffic traffic-after-rescue guest 100 90
+check xl-destroy xl destroy guest
+check_all_gone
+kill $watch_pid
+xsboot back "$stub" /tmp/back >/tmp/back.log 2>&1
+check_that back "$(cat /tmp/back.log)" [ -s /tmp/back ]

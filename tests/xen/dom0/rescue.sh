@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# The domain that serves xenstore dies as a whole, DEATHS times in each of the ways in ENDS, under a
+# guest's traffic; tools/xsboot watch has another one go on in its place. Nobody may notice more
+# than a pause. Then a watcher dies in the middle of a rescue, and the next one goes on with it.
+
+export XENSTORED_PATH=$DEVICE
+WATCH_LOG=/var/log/watch.log
+YOUNG_S=10 # tools/boot/watch.py: a domain that dies younger is given time
+
+xsboot() { (cd /server && exec python3 -u -m tools.xsboot "$@"); }
+in_server() { (cd /server && PYTHONPATH=/server:/lab exec "$@"); }
+start_watch() { # not in a function of a function: its process is to be $watch_pid
+    cd /server || return
+    python3 -u -m tools.xsboot watch --kernel /lab/stub/kernel.elf \
+        --ramdisk /lab/stub/initrd.cpio --param "$STUB_WORDS" >>$WATCH_LOG 2>&1 &
+    watch_pid=$!
+    cd / || return
+}
+is_watching() { [ "$(grep -c '^xsboot: watching' $WATCH_LOG)" = "$1" ]; }
+rescues() { grep -c 'answers again' $WATCH_LOG; }
+has_rescued() { [ "$(rescues)" -gt "$1" ]; }
+
+# end_domain NAME [KIND]: it ends by itself (CONTROL crash KIND), or by Xen's hand.
+end_domain() {
+    before=$(rescues)
+    in_server timeout 100 python3 /lab/crash_domain.py "$stub" ${2:+"$2"} >/tmp/outage 2>&1
+    outage_rc=$?
+    check_that "$1" "$(tail -n 1 /tmp/outage); $(tail -n 1 $WATCH_LOG)" [ $outage_rc = 0 ]
+    check_that "$1-rescued" "$(rescues)" has_rescued "$before"
+}
+
+check image-is-built ls /lab/stub/kernel.elf /lab/stub/initrd.cpio
+check init-xenstore-domain init-xenstore-domain --kernel /lab/stub/kernel.elf \
+    --ramdisk /lab/stub/initrd.cpio --memory "$STUB_MEMORY" --param "$STUB_WORDS"
+stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
+start_services
+check_that read-while-running "$(xsboot read "$stub" /tmp/region)" [ -s /tmp/region ]
+check dump-while-running sh -c "cd /server && python3 -m tools.xsdump domain:$stub tree |
+    grep '^/tool/xenstored/domid '"
+write_config guest 128
+check xl-create xl create /tmp/guest.cfg
+check_guest_up guest
+check_traffic traffic-before guest 100 90
+xenstore-write /tool/rescue kept
+start_watch
+check_that watching "$(uptime_s)" wait_until 60 is_watching 1
+
+for kind in $ENDS; do
+    number=0
+    while [ $number -lt "$DEATHS" ]; do
+        number=$((number + 1))
+        [ "$kind" != xen ] || kind=
+        end_domain "end-${kind:-xen}-$number" $kind
+        check_traffic "traffic-${kind:-xen}-$number" guest 50 120
+        sleep $YOUNG_S
+    done
+done
+
+# A watcher that is killed, a domain that dies then, half of a rescue, and the next watcher.
+kill -9 $watch_pid
+wait $watch_pid 2>/dev/null
+before=$(rescues)
+in_server python3 /lab/crash_domain.py "$stub" >/tmp/outage 2>&1 &
+outage_pid=$!
+check_that half-a-rescue "$(uptime_s)" in_server python3 /lab/half_rescue.py "$stub" "$STUB_WORDS"
+start_watch
+wait_until 60 has_rescued "$before"
+check_that second-half "$(tail -n 1 $WATCH_LOG)" has_rescued "$before"
+wait $outage_pid
+check_that request-of-before "$(cat /tmp/outage)" grep -q '^outage' /tmp/outage
+check_that nothing-left-over "$(ls /dev/shm)" sh -c '! ls /dev/shm/xenstore-rescue*'
+
+check_traffic traffic-afterwards guest 100 90
+check_that nothing-lost "$(xenstore-read /tool/rescue)" [ "$(xenstore-read /tool/rescue)" = kept ]
+check_that same-domid "$stub" [ "$(xenstore-read /tool/xenstored/domid)" = "$stub" ]
+check xl-list xl list
+check xenstore-control xenstore-control crash page-fault
+write_config second 96
+check xl-create-afterwards xl create /tmp/second.cfg
+check_guest_up second
+check xl-destroy-afterwards xl destroy second
+check xl-destroy xl destroy guest
+check_all_gone
+cat $WATCH_LOG
+kill $watch_pid

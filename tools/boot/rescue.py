@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A xenstore domain has died as a whole: another one with its domid goes on with its region.
+
+R1. The dead domain is given up only when its region's bytes are in a file, with all that is needed
+    to build its successor. Whoever dies behind that, or fails, is followed by recall().
+R2. The file goes away when the successor has answered, and not before.
+R3. Nothing here needs an answer of xenstore until the successor runs.
+R4. A successor that has run is never replaced by the file: it may have served already.
+The rings go on because nothing of theirs was the domain's but the number: dom0's and the guests'
+ports and grants name the domid. What they asked for meanwhile waits in their rings, as with any
+crash (ring/README.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tools.boot import consoles, dom0, region
+from tools.boot.build import PAGES_PER_MIB, Plan, build, check_files
+from tools.boot.failure import BootError
+from tools.boot.libxen import DOMINF_HVM, DOMINF_XS_DOMAIN, Domain, Xen
+from tools.boot.place import Place, parse_place
+from tools.boot.process import Daemon
+
+GONE_AT_ONCE_S = 0.05
+GONE_S = 5.0
+ANSWER_S = 20.0
+Tell = Callable[[str], None]
+
+
+class Image(NamedTuple):
+    """What the successor is made of; memory_mib None: as much as the dead one has."""
+
+    kernel: str
+    ramdisk: str
+    words: str  # the kernel's command line behind --event PORT
+    place: Place
+    memory_mib: int | None = None
+
+
+class Remains(NamedTuple):
+    """What is left of a dead domain."""
+
+    plan: Plan
+    place: Place
+    data: bytes
+
+
+def plan_of(domain: Domain, image: Image, port: int) -> Plan:
+    """The successor of a domain. Raises BootError."""
+    if not domain.is_pvh:
+        raise BootError(f"domain {domain.domid} is a PV domain: only PVH domains are rescued")
+    return Plan(domain.domid, domain.handle, domain.ssidref, domain.is_xenstore,
+                image.memory_mib or domain.pages // PAGES_PER_MIB, image.kernel, image.ramdisk,
+                f"--event {port} {image.words}".rstrip())
+
+
+def gather(domain: Domain, image: Image, path: str) -> Remains:
+    """Have all that the successor needs, also in files (R1). Changes nothing. Raises BootError."""
+    plan = plan_of(domain, image, dom0.port_of_ring())
+    return _keep(Remains(plan, image.place, region.take(domain.domid, image.place)), path)
+
+
+def _keep(remains: Remains, path: str) -> Remains:
+    """R1. The region last: recall() looks for it."""
+    check_files(remains.plan)
+    about = {**remains.plan._asdict(), "handle": remains.plan.handle.hex(),
+             "place": str(remains.place)}
+    region.save(f"{path}.json", json.dumps(about).encode())
+    region.save(path, remains.data)
+    return remains
+
+
+def gather_from(source: str | None, domain: Domain | None, image: Image, domid: int | None,
+                path: str) -> Remains:
+    """As gather(), with the region in the file `source` if that is given: then the domain may be
+    gone. Raises BootError."""
+    if source is None:
+        if domain is None:
+            raise BootError("there is no xenstore domain; --from FILE goes on with a region")
+        return gather(domain, image, path)
+    data = region.load(source)
+    if domain is None:
+        if domid is None or image.memory_mib is None:
+            raise BootError("the domain is gone: --domid and --memory say which one it was")
+        domain = Domain(domid, DOMINF_XS_DOMAIN | DOMINF_HVM, 0, 0, bytes(16), 0)
+    return _keep(Remains(plan_of(domain, image, dom0.port_of_ring()), image.place, data), path)
+
+
+def interrupted(xen: Xen, path: str) -> Remains | None:
+    """What a rescue has left that did not come to its end. If the domain has run since, its own
+    memory is newer than the file, which is forgotten (R4). Raises BootError."""
+    remains = recall(path)
+    if remains is not None and has_region(xen, remains.plan.domid):
+        forget(path)
+        return None
+    return remains
+
+
+def has_region(xen: Xen, domid: int) -> bool:
+    """Whether the domain's memory is what counts: it has run, and is not destroyed."""
+    domain = xen.domain(domid)
+    return domain is not None and not domain.is_dying and domain.has_run
+
+
+def recall(path: str) -> Remains | None:
+    """What gather() has left there, unless it came to its good end. Raises BootError."""
+    if not os.path.exists(path):
+        return None
+    data = region.load(path)
+    try:
+        with open(f"{path}.json", encoding="utf-8") as file:
+            about = json.load(file)
+        place = parse_place(about.pop("place"))
+        plan = Plan(**{**about, "handle": bytes.fromhex(about["handle"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BootError(f"{path}.json: {error}") from error
+    return Remains(plan, place, data)
+
+
+def forget(path: str) -> None:
+    """R2. The order: recall() looks for the region."""
+    for name in (path, f"{path}.json"):
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+def revive(xen: Xen, remains: Remains, tell: Tell) -> None:
+    """Build the successor in the place of whatever has the domid, and have it run. Raises
+    BootError; what remains is the same then, but for the dead domain."""
+    domid = remains.plan.domid
+    began_s = time.monotonic()
+    ended: list[Daemon] = []
+    try:
+        if xen.domain(domid) is not None:
+            ended = _clear(xen, domid, tell)
+        cleared_s = time.monotonic()
+        build(xen, remains.plan)
+        region.put(domid, remains.place, remains.data)
+        xen.tell_of_deaths(domid)
+        built_s = time.monotonic()
+        xen.unpause(domid)
+        dom0.wait_for_answer(ANSWER_S, lambda: xen.has_ended(domid))
+    finally:
+        for daemon in ended:
+            consoles.start(daemon, tell)
+    end_s = time.monotonic()
+    tell(f"domain {domid} answers again: {1000 * (end_s - began_s):.0f} ms "
+         f"(clearing {1000 * (cleared_s - began_s):.0f}, building "
+         f"{1000 * (built_s - cleared_s):.0f}, booting {1000 * (end_s - built_s):.0f})")
+
+
+def _clear(xen: Xen, domid: int, tell: Tell) -> list[Daemon]:
+    """Destroy the dead domain, and have the domid free. What had to be ended for it."""
+    xen.destroy(domid)
+    if xen.is_gone(domid, GONE_AT_ONCE_S):
+        return []
+    ended = consoles.end_all(tell)
+    if not xen.is_gone(domid, GONE_S):
+        for daemon in ended:
+            consoles.start(daemon, tell)
+        raise BootError(f"domain {domid} does not go away: a program in dom0, or another domain, "
+                        "has pages of it mapped")
+    return ended

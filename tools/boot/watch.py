@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look after the xenstore domain: when it has ended, have it rescued.
+
+W1. Only a domain that has shut down, or that Xen has shut down, is rescued: what runs and does not
+    answer is the server's own watchdog's, and the kernel's xen-watchdog=.
+W2. After a failure, and after a domain that has died young, each pause is longer than the last.
+W3. A rescue that was interrupted is taken up by the next watcher (rescue.R1).
+W4. A domain that is gone without a rescue under way was destroyed by somebody, with its region:
+    nothing is left to go on with, and watching ends."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from tools.boot import rescue
+from tools.boot.failure import BootError
+from tools.boot.libxen import Xen
+from tools.boot.rescue import Image, Remains, Tell
+
+POLL_S = 0.2
+PAUSE_S, PAUSE_MAX_S = 0.5, 30.0
+YOUNG_S = 10.0  # a domain that dies younger than this dies young
+
+
+class Watcher:
+    """The state of one watch over one domain."""
+
+    def __init__(self, xen: Xen, domid: int, image: Image, path: str, tell: Tell) -> None:
+        self._xen = xen
+        self._domid = domid
+        self._image = image
+        self._path = path
+        self._tell = tell
+        self._remains: Remains | None = None
+        self._pause_s = 0.0
+        self._alive_since_s = -math.inf
+        self.rescued = 0
+
+    def run(self) -> None:
+        """Watch until there is nothing to watch. Raises BootError then."""
+        self._remains = rescue.interrupted(self._xen, self._path)
+        if self._remains is not None:
+            self._tell("a rescue was interrupted: going on with it")
+        while True:
+            self.look()
+            time.sleep(POLL_S)
+
+    def look(self) -> None:
+        """One look, and a rescue if need be. Raises BootError if the domain is gone."""
+        domain = self._xen.domain(self._domid)
+        if self._remains is None:
+            if domain is None or domain.is_dying:
+                raise BootError(f"domain {self._domid} is destroyed, and its region with it; start "
+                                "the xenstore anew")
+            if not domain.has_ended:
+                return
+            self._tell(f"domain {self._domid} has ended: {domain.reason}")
+            is_young = time.monotonic() - self._alive_since_s < YOUNG_S
+            self._pause_s = longer(self._pause_s) if is_young else 0.0
+        if self._pause_s:
+            self._tell(f"waiting {self._pause_s:g} s")
+            time.sleep(self._pause_s)
+        try:
+            if self._remains is None:
+                assert domain is not None
+                self._remains = rescue.gather(domain, self._image, self._path)
+            rescue.revive(self._xen, self._remains, self._tell)
+        except BootError as error:
+            self._tell(f"the rescue has failed: {error}")
+            self._pause_s = longer(self._pause_s)
+            if rescue.has_region(self._xen, self._domid):  # rescue.R4
+                self._remains = None
+                rescue.forget(self._path)
+            return
+        self._remains = None
+        rescue.forget(self._path)
+        self.rescued += 1
+        self._alive_since_s = time.monotonic()
+
+
+def longer(pause_s: float) -> float:
+    """The pause after this one."""
+    return min(max(2 * pause_s, PAUSE_S), PAUSE_MAX_S)
