@@ -166,6 +166,8 @@ void crash_has_served(void)
     has_served = true;
 }
 
+bool crash_is_serving(void) { return has_served; }
+
 bool crash_wants_cold_start(void)
 {
     bool is_unlucky = keep.quick_deaths && keep.quick_deaths % QUICK_FREE == 0;

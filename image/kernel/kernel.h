@@ -244,6 +244,7 @@ NORETURN void crash_restart(void);   /* bootentry.S: the same way as power-on */
 NORETURN void machine_off(const char *why); /* loudly, for good: it cannot go on */
 NORETURN void machine_done(const char *why); /* for good, as it was meant */
 void crash_has_served(void);         /* this life has begun to serve */
+bool crash_is_serving(void);
 bool crash_wants_cold_start(void);
 NORETURN void panic_at(const char *file, uint32_t line, const char *text, ...) PRINTF(3, 4);
 #define panic(...) panic_at(__FILE__, __LINE__, __VA_ARGS__)

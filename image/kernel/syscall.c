@@ -269,11 +269,13 @@ static int64_t sys_sigaltstack(uint64_t new_va, uint64_t old_va)
     return old_va ? put(old_va, &old, sizeof(old)) : 0;
 }
 
+/* Before it serves, 2 says that its arguments are wrong, which no restart can mend, and 0 that it
+ * had only to say something (--help). Afterwards there is no end that is meant. */
 static NORETURN void sys_exit(uint64_t status)
 {
-    if ((status & 0xff) == 2) /* by convention: wrong arguments, which no restart can mend */
+    if ((status & 0xff) == 2 && !crash_is_serving())
         machine_off("the server refuses its arguments");
-    if ((status & 0xff) == 0)
+    if ((status & 0xff) == 0 && !crash_is_serving())
         machine_done("the server has ended on purpose");
     crash_end(NULL, "exit status %lu", status & 0xff);
 }

@@ -74,7 +74,7 @@ def test_nobody_notices_crashes_of_the_stub_domain(image: None) -> None:
     must_succeed("stubdom", 2 * BOOT_S + 60 * CRASH_S)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_nobody_notices_crashes_of_the_pv_stub_domain(image: None) -> None:
     must_succeed("stubdom", 2 * BOOT_S + 60 * CRASH_S, STUB_KERNEL="kernel-pv.elf",
                  KINDS="exception page-fault kernel-page-fault heap memory")
@@ -97,7 +97,7 @@ def test_nobody_notices_that_the_domain_itself_dies_often(image: None) -> None:
     must_succeed("rescue", 2 * BOOT_S + 20 * KILL_S, DEATHS=10)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_from_the_daemon_to_a_domain_that_xl_makes(image: None) -> None:
     must_succeed("handover", 2 * BOOT_S)
 
