@@ -30,6 +30,8 @@ from tests.oracle.xsclient import (
     strings,
 )
 
+pytestmark = pytest.mark.slow
+
 WAIT_S = 20.0
 CAUSES = {
     "exception": "RuntimeError: a drill",

@@ -18,6 +18,8 @@ import pytest
 
 from tests.clients.subjects import Ours, ending, wait_until
 
+pytestmark = pytest.mark.slow
+
 LIVES = 5
 
 

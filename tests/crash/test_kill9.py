@@ -13,6 +13,8 @@ import pytest
 from tests.crash.counts import tell
 from tests.crash.kill9 import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("kills", "region_size", "seed"), [(12, "1M", 1), (8, "64M", 2)])
 def test_kill9_under_load(kills: int, region_size: str, seed: int) -> None:

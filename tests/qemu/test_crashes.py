@@ -63,7 +63,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
 }
 KINDS = list(CAUSES)
 NO_RESTART = "power-off"  # see test_power.py
-QUICK = ("exception", "page-fault", "double-fault")
+QUICK = ("exception", "page-fault")
 
 
 def seed_of(text: str) -> int:

@@ -38,6 +38,8 @@ from tests.rings.house import (
     wait_until,
 )
 
+pytestmark = pytest.mark.slow
+
 WAYS = ("length", "req_prod", "req_prod behind", "rsp_cons")
 INDICES = (REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD)
 
