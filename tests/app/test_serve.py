@@ -210,7 +210,7 @@ def test_a_client_that_does_not_read_costs_itself(world: World) -> None:
 
 def test_together_those_who_do_not_read_are_bounded(world: World) -> None:
     """Q2: none of them owes too much alone; the one that is owed most is closed, then the next."""
-    world.server._owed_max = (1 << 20, 3 << 20)
+    world.server._owed_max = (16 << 20, 3 << 20)
     writer = world.connect()
     watchers = [world.connect() for _ in range(6)]
     for number, watcher in enumerate(watchers):
