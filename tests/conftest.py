@@ -7,6 +7,7 @@ them; a failure then prints what reproduces it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -27,14 +28,21 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 os.environ.pop("XENSTORED_PATH", None)  # a server that somebody uses is none of ours
 
 
-@pytest.fixture
-def time_limit() -> Iterator[None]:
-    """The test ends within TIME_LIMIT_S, whatever a server does."""
+@contextlib.contextmanager
+def limited_to(limit_s: int) -> Iterator[None]:
+    """What is inside ends within `limit_s`, whatever a server does."""
     def expire(number: int, frame: object) -> NoReturn:
-        raise TimeoutError(f"the test has not ended within {TIME_LIMIT_S} s")
+        raise TimeoutError(f"the test has not ended within {limit_s} s")
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(TIME_LIMIT_S)
+    signal.alarm(limit_s)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """The test ends within TIME_LIMIT_S."""
+    with limited_to(TIME_LIMIT_S):
+        yield

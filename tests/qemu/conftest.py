@@ -6,12 +6,12 @@ Change with: machine.py."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from tests.conftest import limited_to
 from tests.qemu import counts
 from tests.qemu.machine import Machine, build
 
@@ -25,15 +25,8 @@ machines: list[Machine] = []  # that run; for what a failure prints
 def limited(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test ends, whatever a machine does."""
     limit_s = FULL_LIMIT_S if request.node.get_closest_marker("full") else TIME_LIMIT_S
-
-    def expire(number: int, frame: object) -> NoReturn:
-        raise TimeoutError(f"the test has not ended within {limit_s} s")
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(limit_s)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with limited_to(limit_s):
+        yield
 
 
 @pytest.fixture(scope="session")
