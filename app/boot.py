@@ -48,7 +48,7 @@ def recover(region: RegionFile, listener: Listener | None, channel: Channel | No
                                   last_words.text, has_rings=guests is not None)
     server = Server(store, journal, listener, console, guests, last_words, channel,
                     owed_max() or OWED_MAX)
-    server.resume(start, intent, cause)
+    server.resume(start, intent, cause, began_ns)
     took_ms = (time.perf_counter_ns() - began_ns) / 1e6
     for name, value in quotas:
         if store.items.get(f"boot.{name}") != value:  # else it has been set, and perhaps changed

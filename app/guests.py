@@ -17,6 +17,7 @@ from __future__ import annotations
 from app import wire
 from app.client import Client
 from app.codec import Stream
+from app.death import Waiting
 from app.domain import Known
 from app.errors import Einval, Enomem, Enospc
 from app.host import Domain
@@ -241,15 +242,16 @@ class RingClient(Client):
         return Stream(self.conn_id, self.ring.requests.position, self.consumed, sent, sent,
                       self.unsent, self.input)
 
-    def standing(self) -> tuple[int, int]:
-        """Where its next request begins, and where what waits now ends; the same, if there is no
+    def standing(self) -> Waiting:
+        """Where its next request begins, and what waits from there on; nothing, if that is no
         whole request."""
         base = self.consumed - len(self.input)
         try:
             data = self.waiting()
-            return base, base + len(data) if wire.take(data, 0) is not None else base
+            is_whole = wire.take(data, 0) is not None
         except (FrameError, RingError):
-            return base, base
+            is_whole = False
+        return Waiting(self.domid, base, data if is_whole else b"")
 
     def publish(self) -> bool:
         """Step 5 for this ring: reply bytes, rsp_prod, req_cons; whether anything moved. After the

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 
 from app import wire
 from app.client import Client
+from app.death import KEY, RECOVERING, Death, Waiting, describe, pack
 from app.effects import Effect
 from app.guests import RingClient
-from app.journal import Journal
+from app.journal import Journal, Start
 from app.quarantine import (
     EXECUTE,
     IDLE,
@@ -31,6 +32,7 @@ from app.sockets import SocketConnection
 from app.store import Store
 from app.wire import Request
 from persist.intent import PAYLOAD_MAX, Intent, write_intent
+from persist.recover import Outcome
 from ring.layout import ERROR_COMM
 from ring.queue import RingError
 
@@ -126,23 +128,37 @@ class Intents:
 
     # -- a start
 
-    def blame(self, intent: Intent | None, sequence: int, cause: str | None,
-              standing: dict[int, tuple[int, int]]) -> list[Effect]:
-        """A step: give points for the death of the last life. `intent` is what it named last,
-        `sequence` that of its last record; `cause` is what it said of its death, "" if nothing;
-        None if it died while recovering, for which nobody is to blame."""
+    def blame(self, intent: Intent | None, start: Start, cause: str | None,
+              waiting: dict[int, Waiting], took_us: int) -> list[Effect]:
+        """A step: give points for the death of the last life, and remember what was under way.
+        `intent` is what it named last; `cause` is what it said of its death, "" if nothing; None if
+        it died while recovering, for which nobody is to blame. `waiting`: by epoch."""
         if intent is not None and cause is not None:
             weight = POINTS_RECORDED if cause else POINTS_UNEXPLAINED
-            if intent.phase == EXECUTE and sequence <= intent.sequence:
+            if intent.phase == EXECUTE and start.sequence <= intent.sequence:
+                standing = {epoch: (one.position, one.position + len(one.data))
+                            for epoch, one in waiting.items()}
                 self.quarantine.suspect(intent.payload, standing, weight)
-            elif intent.phase == SWEEP and sequence <= intent.sequence:
+            elif intent.phase == SWEEP and start.sequence <= intent.sequence:
                 for (domid,) in _DOMID.iter_unpack(intent.payload):
                     if domid and domid in self._store.domains:
                         self.quarantine.suspect_work(f"domain.{domid}", weight)
             elif intent.phase == IDLE and cause:
                 self.quarantine.suspect_work("idle", weight)
+        if start.outcome is not Outcome.FRESH and not start.ended_cleanly:
+            self._remember(intent, start, cause is None, waiting, took_us)
         self.name(WAIT)
         return self._store.take_effects()
+
+    def _remember(self, intent: Intent | None, start: Start, was_recovering: bool,
+                  waiting: dict[int, Waiting], took_us: int) -> None:
+        death = Death(start.life - 1,
+                      RECOVERING if was_recovering or intent is None else intent.phase,
+                      intent is not None and start.sequence > intent.sequence, start.records,
+                      took_us, 0, ())
+        if not was_recovering:
+            death = describe(death, intent, waiting)
+        self._store.items.note(KEY, pack(death))
 
 
 def _packet(request: Request) -> bytes:

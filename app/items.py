@@ -5,7 +5,8 @@ I1. Whatever must come back after a crash and is no node is an item, and changes
 I2. What answers may depend on counts as a change for open transactions; the bookkeeping of
     connections (watches, transactions, next ids) does not: note() instead of put().
 Keys: "quota.NAME", "quota.DOMID.NAME", "domain.DOMID", "domain.DOMID.features", "special.@NAME",
-"watch.EPOCH.ORDINAL", "tx.EPOCH.TX_ID", "tx.EPOCH.TX_ID.NUMBER", "suspect.WHAT", "next.NAME".
+"watch.EPOCH.ORDINAL", "tx.EPOCH.TX_ID", "tx.EPOCH.TX_ID.NUMBER", "suspect.WHAT", "last.death",
+"next.NAME".
 Knows nothing of what the values mean."""
 
 from __future__ import annotations

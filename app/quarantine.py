@@ -16,7 +16,7 @@ connection is gone. Suspects are items, so that their points survive. Knows noth
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple, cast
 
@@ -63,25 +63,54 @@ def socket_entry(data: bytes, room: int) -> bytes:
     return _SOCKET.pack(0, size) + data[:size] if size > 0 else b""
 
 
+class RingEntry(NamedTuple):
+    """A ring that an intent names, and where its next request begins."""
+
+    epoch: int
+    position: int
+
+
+class SocketEntry(NamedTuple):
+    """What a socket had sent."""
+
+    data: bytes
+
+
+class HashEntry(NamedTuple):
+    """What a socket's first request is known by."""
+
+    name: str
+
+
+def read_entries(payload: bytes) -> Iterator[RingEntry | SocketEntry | HashEntry]:
+    """What an intent names."""
+    offset = 0
+    while offset < len(payload):
+        if payload[offset] == 1:
+            yield RingEntry(*_RING.unpack_from(payload, offset)[1:])
+            offset += _RING.size
+        elif payload[offset] == 2:
+            yield HashEntry(_HASH.unpack_from(payload, offset)[1].hex())
+            offset += _HASH.size
+        else:
+            _, size = _SOCKET.unpack_from(payload, offset)
+            offset += _SOCKET.size
+            yield SocketEntry(payload[offset:offset + size])
+            offset += size
+
+
 def parse_entries(payload: bytes) -> tuple[list[tuple[int, int]], list[str]]:
     """(epoch, position) of rings, and what whole requests of sockets are known by, that an intent
     names."""
     rings: list[tuple[int, int]] = []
     names: list[str] = []
-    offset = 0
-    while offset < len(payload):
-        if payload[offset] == 1:
-            _, epoch, position = _RING.unpack_from(payload, offset)
-            rings.append((epoch, position))
-            offset += _RING.size
-        elif payload[offset] == 2:
-            names.append(_HASH.unpack_from(payload, offset)[1].hex())
-            offset += _HASH.size
+    for entry in read_entries(payload):
+        if isinstance(entry, RingEntry):
+            rings.append(entry)
+        elif isinstance(entry, HashEntry):
+            names.append(entry.name)
         else:
-            _, size = _SOCKET.unpack_from(payload, offset)
-            offset += _SOCKET.size
-            names += map(content, _requests(payload[offset:offset + size], SUSPECTS_MAX))
-            offset += size
+            names += map(content, _requests(entry.data, SUSPECTS_MAX))
     return rings, names
 
 

@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from app.channel import Channel
 from app.client import Client
 from app.codec import SERVER, START
+from app.death import Waiting
 from app.effects import Effect
 from app.execute import Connection, Executor, Step
 from app.guests import Guests
@@ -102,16 +103,18 @@ class Server:
             signal.signal(number, self._stop)
         self._poll.register(self._wakeup[0], select.EPOLLIN)
 
-    def resume(self, start: Start, intent: Intent | None = None,
-               cause: str | None = "") -> None:
+    def resume(self, start: Start, intent: Intent | None = None, cause: str | None = "",
+               began_ns: int = 0) -> None:
         """Go on with the rings of the lives before, and blame whom the last one's `intent` names
-        (see Intents.blame); from now on clients come. Raises RegionError and PathError."""
-        standing: dict[int, tuple[int, int]] = {}
+        (see Intents.blame); from now on clients come. `began_ns`: when this start began, by
+        time.perf_counter_ns(). Raises RegionError and PathError."""
+        waiting: dict[int, Waiting] = {}
         if self.rings is not None:
             for ring in self.rings.resume(start):
                 self._executor.enqueue(ring)
-                standing[ring.conn_id] = ring.standing()
-        self.change(self.intents.blame(intent, start.sequence, cause, standing))
+                waiting[ring.conn_id] = ring.standing()
+        took_us = (time.perf_counter_ns() - began_ns) // 1000 if began_ns else 0
+        self.change(self.intents.blame(intent, start, cause, waiting, took_us))
         if self._channel is not None:
             self._channel.watch(self._poll)
 

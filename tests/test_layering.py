@@ -21,7 +21,7 @@ CORE = {f"app.{name}" for name in [
 STORES = {f"app.{name}" for name in ["codec", "replay", "seal", "streams", "journal"]}
 EDGES = {f"app.{name}" for name in [
     "serve", "execute", "rings", "guests", "intents", "lastwords", "sockets", "services", "boot",
-    "mux", "lines", "channel", "drill", "limits", "snapshot",
+    "mux", "lines", "channel", "drill", "limits", "snapshot", "death",
     "__main__"]}
 STDLIB = set(sys.stdlib_module_names) | {"__future__"}
 # Of the standard library the core takes what computes, and nothing else.

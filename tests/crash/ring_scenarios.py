@@ -173,7 +173,7 @@ def log_wrap(image: Image) -> Plan:
     """The log crosses its end while owed bytes are carried forward; with hashing and seals."""
     return Plan(_filled(image), [
         *(LETTERS["write-big"][0] for _ in range(5)), LETTERS["read-big"][0],
-        LETTERS["two-write"][0], may_read(TWO, 1500), *(LETTERS["write-big"] * 5),
+        LETTERS["two-write"][0], may_read(TWO, 1500), *(LETTERS["write-big"] * 9),
         ask(ONE, wire.XS_TRANSACTION_END, b"T\0", in_tx=True), may_read(TWO, 1 << 30),
         *_LOOK_ON], quiet=4)
 

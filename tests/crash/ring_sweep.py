@@ -90,7 +90,7 @@ def state_of(store: Store) -> dict[str, Any]:
         elif kind == "tx":
             numbers = tuple(map(int, rest.split(".")))
             transactions.append((numbers, _told(value) if len(numbers) == 3 else value))
-        elif key not in ("next.life", "next.tx"):
+        elif key not in ("next.life", "next.tx", "last.death"):
             state[key] = value
     state["watches"] = [(epoch, value) for epoch, _, value in sorted(watches)]
     ids = sorted({numbers[1] for numbers, _ in transactions})

@@ -390,7 +390,7 @@ def lives(image: Image, steps: Sequence[Step], quiet: int = 1) -> tuple[int, Wor
 def _standing(world: World) -> tuple[object, ...]:
     """What is another if anything was done; suspicions do not count."""
     items = {key: value for key, value in world.store.items.values.items()
-             if not key.startswith("suspect.")}
+             if not key.startswith(("suspect.", "last."))}
     return world.image().pages, items, world.store.tree.changes
 
 

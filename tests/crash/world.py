@@ -117,6 +117,6 @@ class Life:
             path: (node.value, node.perms.wire, tree.listing(path))
             for path, node in tree.nodes.items()}
         for key, value in self.store.items.values.items():
-            if not key.startswith("next."):
+            if not key.startswith(("next.", "last.")):
                 state[key] = value
         return state
