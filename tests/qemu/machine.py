@@ -32,9 +32,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from app.replay import Replay
 from tests.oracle.ours import RAM_DIRECTORY, has_room
 from tests.oracle.xsclient import ConnectionClosed, MessageType, NoReply, SocketConnection, strings
-from tools.xsdump import CountingReplay, read_state
+from tools.dump.past import read_past
 from tools.xsqemu import IMAGE, REGION_ADDRESS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -320,9 +321,11 @@ class Machine:
 
     # -- its region
 
-    def replay(self) -> CountingReplay:
+    def replay(self) -> Replay:
         """What the region holds, as recovery would read it."""
-        return read_state(self.region)[1]  # type: ignore[arg-type]
+        replay = read_past(self.region, is_whole_history=False).present
+        assert replay is not None
+        return replay
 
     def cause(self) -> str:
         """Why the last life ended, as the present one has recorded it."""

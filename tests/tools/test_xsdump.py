@@ -5,12 +5,15 @@ Method: regions written in process and by the real server; the command's output 
 
 from __future__ import annotations
 
+import datetime
+import json
 import os
 import select
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ from persist import layout
 from tests.app.test_main import Daemon
 from tests.crash.world import ArrayMedium, Life
 from tests.persist.test_crash_slot import slot
+from tools.dump.past import read_past
 
 XSDUMP = str(Path(__file__).resolve().parents[2] / "tools" / "xsdump")
 TIMEOUT_S = 30
@@ -60,16 +64,125 @@ def test_info(region: Path) -> None:
 
 
 def test_log(region: Path) -> None:
-    """Every record, oldest first; -n takes the last."""
+    """Every change, oldest first; -n takes the last; --all shows the seals, too."""
     code, text = xsdump(region, "log")
-    lines = text.splitlines()
-    sequences = [int(line.split()[0]) for line in lines]
-    assert code == 0 and sequences == list(range(1, len(lines) + 1))
-    assert "LIFE" in lines[0] and "life 1 begins: new" in lines[0]
-    assert any("WRITE" in line and '/d/0/k = "value 0" (n0)' in line for line in lines)
-    assert any("rm /d/3" in line and "[quota.nodes = 99]" in line and "(n0,R7)" in line
-               for line in lines)
+    lines = [line for line in text.splitlines() if line[:8].strip()]
+    assert code == 0 and "life 1 begins: new" in lines[0]
+    assert any("WRITE" in line and '/d/0/k = "value 9" (n0)' in line for line in lines)
+    for said in ("rm /d/3", "[quota.nodes = 99]", '/d = "" (n0,R7)'):
+        assert said in text
     assert xsdump(region, "log", "-n", "3")[1].splitlines() == lines[-3:]
+    sealed = xsdump(region, "log", "--all")[1].splitlines()
+    assert sum("seal of" in line for line in sealed) == 4
+    numbers = {int(line.split()[0].partition(".")[0]) for line in sealed if line[:8].strip()}
+    assert numbers == set(range(1, len(numbers) + 1))
+
+
+def changes(region: Path, *words: str) -> list[dict[str, Any]]:
+    """What log --json says of changes."""
+    code, text = xsdump(region, "log", "--json", *words)
+    assert code == 0, text
+    return [one for one in map(json.loads, text.splitlines()) if one["event"] == "change"]
+
+
+def test_log_of_a_path_and_of_a_domain(region: Path) -> None:
+    """Only what is asked for; a removal above a path counts as its own."""
+    told = changes(region, "/d/3/")
+    assert [one["operation"] for one in told] == [
+        *["WRITE", "RM"] * 3, "WRITE", "WRITE", "RM"]
+    assert all(any(part["path"].startswith("/d/3") for part in one["differences"])
+               for one in told)
+    removal = told[1]["differences"]
+    assert [(one["path"], one["before"]["value"], one["after"]) for one in removal] == [
+        ("/d/3/k", "value 3", None), ("/d/3", "", None)]
+    assert changes(region, "/d/33") == [] and changes(region, "-d", "7") == []
+    assert len(changes(region, "-d", "0")) == 49 and changes(region, "quota.nodes")
+    assert "+ /d/3/k" in xsdump(region, "log", "-p", "/d/3")[1]
+    assert "- /d/3/k" in xsdump(region, "log", "-p", "/d/3")[1]
+
+
+def test_moments(region: Path) -> None:
+    """The same moment by many names; words that name none are refused, and why."""
+    told = changes(region)
+    tenth = told[-11]
+    tree = xsdump(region, "tree", "--at", f"{tenth['sequence']}.{tenth['step']}")
+    assert tree[0] == 0 and tree == xsdump(region, "tree", "--at", "~10")
+    stamp = datetime.datetime.fromtimestamp(tenth["time_us"] / 1e6).isoformat()
+    assert tree == xsdump(region, "tree", "--at", stamp)
+    assert changes(region, "--since", "~10") == told[-10:]
+    assert changes(region, "--until", "~10") == told[:-10]
+    assert xsdump(region, "tree", "--at", "crash:1") == xsdump(region, "tree")
+    assert xsdump(region, "tree", "--at", "0s") == xsdump(region, "tree", "--at", "end")
+    for word in ("yesterday", "~9999", "life:7", "25:61", "1999-01-01T00:00"):
+        code, text = xsdump(region, "tree", "--at", word)
+        assert code == 2 and word in text and text.count("\n") == 1, text
+
+
+def test_every_moment_is_what_it_was(tmp_path: Path) -> None:
+    """tree --at each record is what the server held then: compared with the store itself."""
+    life = Life(ArrayMedium(layout.REGION_SIZE_MIN))
+    held: dict[int, dict[bytes, tuple[bytes, int]]] = {}
+    for number in range(3000):
+        life.turn((11, 0, b"/d/%d/k\0" % (number % 40) + b"x" * (number % 900)))
+        if number % 40 == 39:
+            life.turn((13, 0, b"/d/%d\0" % (number % 37)))
+        life.tidy(idle=number % 50 == 0)
+        held[life.journal.log.sequence] = {
+            bytes(path): (node.value, node.ordinal)
+            for path, node in life.store.tree.nodes.items()}
+    past = read_past(life.medium)
+    compared = 0
+    for event in past.walk():
+        if event.sequence in held and past.is_whole:  # type: ignore[union-attr]
+            compared += 1
+            assert held[event.sequence] == {  # type: ignore[union-attr]
+                bytes(path): (node.value, node.ordinal)
+                for path, node in past.state.nodes.items()}
+    assert not past.is_from_the_beginning and compared > 500 and not past.problems
+
+
+def test_diff(region: Path) -> None:
+    """What was taken away and what came, between two moments."""
+    told = changes(region)
+    code, text = xsdump(region, "diff", "~2", "end")
+    lines = text.splitlines()
+    assert code == 0 and lines
+    assert all(line[:2] in ("- ", "+ ") for line in lines)
+    assert xsdump(region, "diff", "end", "end") == (0, "")
+    code, text = xsdump(region, "diff", str(told[0]["sequence"]), "end", "/d/8")
+    assert (code, text) == (0, '+ /d/8 = "" (n0)\n+ /d/8/k = "value 35" (n0)\n')
+
+
+def test_blame(region: Path) -> None:
+    """Each node with who made it so; a removed one with who removed it; no such one: exit 1."""
+    code, text = xsdump(region, "blame", "/d/8")
+    lines = text.splitlines()
+    assert code == 0 and len(lines) == 2
+    assert "dom0 conn 1 WRITE" in lines[1] and lines[1].endswith('/d/8/k = "value 35" (n0)')
+    code, text = xsdump(region, "blame", "/d/3/k")
+    assert code == 0 and "RM: /d/3/k was removed" in text
+    assert xsdump(region, "blame", "/never")[0] == 1
+
+
+def test_stat(region: Path) -> None:
+    """Counts that agree with the log's."""
+    code, text = xsdump(region, "stat")
+    told = changes(region)
+    assert code == 0 and f" {len(told)} changes from " in text and "from the beginning" in text
+    writes = sum(one["operation"] == "WRITE" for one in told)
+    assert f"operation  {writes:>9} WRITE" in text
+
+
+def test_json_tells_what_lines_tell(region: Path) -> None:
+    """Every command, before or behind its name; each line an object."""
+    for command in (["info"], ["log"], ["tree"], ["tree", "--items"], ["diff", "~3"],
+                    ["blame", "/"], ["watch"], ["connections"], ["crashes"], ["stat"],
+                    ["verify"]):
+        code, text = xsdump(region, *command, "--json")
+        assert code == 0 and all(isinstance(json.loads(line), dict) for line in text.splitlines())
+        assert text or command in (["watch"], ["connections"])
+        assert subprocess.run([XSDUMP, "--json", str(region), *command], capture_output=True,
+                              text=True, timeout=TIMEOUT_S).stdout == text
 
 
 def test_tree(region: Path) -> None:
@@ -119,10 +232,10 @@ def test_old_history_is_listed(tmp_path: Path) -> None:
         life.tidy()
     path = tmp_path / "region"
     path.write_bytes(life.medium.bytes)
-    _, text = xsdump(path, "log")
-    first = int(text.split()[0])
-    assert first < life.journal.log.superblock.start_sequence
-    assert int(text.splitlines()[-1].split()[0]) == life.journal.log.sequence
+    told = changes(path)
+    assert told[0]["sequence"] < life.journal.log.superblock.start_sequence
+    assert told[-1]["sequence"] == life.journal.log.sequence
+    assert "cleaned away)" in xsdump(path, "log")[1].splitlines()[0]
     assert xsdump(path, "verify")[0] == 0
 
 
@@ -142,7 +255,7 @@ def test_damage_in_old_history_is_told(tmp_path: Path) -> None:
     code, text = xsdump(path, "verify")
     assert code == 1 and "old history" in text
     _, text = xsdump(path, "log")
-    assert "damaged)" in text
+    assert "bytes: damaged" in text
     assert Life(ArrayMedium(bytes(life.medium.bytes))).state() == life.state()
 
 

@@ -114,9 +114,9 @@ class Past:
         self.found = found
         self.present = present
         self.kinds = kinds if kinds is not None else Counter()
-        self.state = State()
-        self.is_whole = False
         self.problems: list[str] = []  # of the last walk: digests that differ without damage
+        self._base: list[tuple[Path | str, Any]] | None = None
+        self.begin()
 
     @property
     def first(self) -> int:
@@ -128,8 +128,21 @@ class Past:
         """Whether nothing was cleaned away yet."""
         return self.first == 1
 
+    @property
+    def last_life(self) -> int:
+        """The number of the life that the newest record belongs to."""
+        for one in reversed(self.entries):
+            if isinstance(one, Record) and one.kind == Kind.LIFE:
+                return codec.decode_life(one.payload).number
+        return self._first_life()
+
     def base(self) -> list[tuple[Path | str, Any]]:
         """What is known of the state before the first record (U2), as effects: parents first."""
+        if self._base is None:
+            self._base = self._find_base()
+        return self._base
+
+    def _find_base(self) -> list[tuple[Path | str, Any]]:
         known: dict[Path | str, Any] = {}
         said: set[Path | str] = set()
         cuts: set[Path] = set()
@@ -156,47 +169,64 @@ class Past:
                             said.add(effect[0])
         return sorted(known.items(), key=lambda pair: (isinstance(pair[0], str), pair[0]))
 
-    def walk(self) -> Iterator[Event]:
-        """Everything that has happened, oldest first. While an event is looked at, `state` is
-        what it left, and `is_whole` says whether that is all. The first state is base()'s."""
+    def begin(self) -> None:
+        """Let `state` be what is known of the time before the first record."""
         self.state, self.problems = State(), []
         self.state.apply(self.base())
         self.is_whole = self.is_from_the_beginning
-        sequence = time_us = 0
-        life, has_ended = self._first_life(), False
-        for one in self.entries:
-            if isinstance(one, Gap):
-                self.is_whole = False
-                yield Lost(one.position, one.size, sequence, time_us)
-                continue
-            sequence = one.sequence
-            if one.kind == Kind.TURN:
-                turn = codec.decode_turn(one.payload, one.position)
-                time_us, has_ended = turn.time_us, False
-                for step, said in enumerate(turn.steps):
-                    differences = self.state.apply(said.effects)
-                    if step == len(turn.steps) - 1:
-                        self._compare(one, turn.digest)
-                    yield Change(sequence, step, len(turn.steps), time_us, life, said.domid,
-                                 said.conn_id, said.pid, said.type, said.req_id, said.effects,
-                                 differences)
-                if turn.streams:
-                    yield Moved(sequence, time_us, turn.streams)
-            elif one.kind == Kind.CARRY:
-                yield self._carry(one, time_us)
-            elif one.kind == Kind.LIFE:
-                begun = codec.decode_life(one.payload)
-                is_clean = has_ended or (begun.number == 1 and not begun.cause)
-                time_us, life, has_ended = begun.time_us, begun.number, False
-                self._compare(one, begun.digest)
-                yield Begun(sequence, begun, is_clean)
-            elif one.kind == Kind.SEAL:
-                yield Sealed(sequence, codec.decode_seal(one.payload))
-            else:
-                has_ended = True
-                yield Ended(sequence, time_us, life)
+        self._sequence = self._time_us = 0
+        self._life, self._has_ended = self._first_life(), False
 
-    def _carry(self, one: Record, time_us: int) -> Carried:
+    def walk(self, limit: tuple[int, int] | None = None) -> Iterator[Event]:
+        """Everything that has happened, oldest first, up to step `limit[1]` of record `limit[0]`.
+        While an event is looked at, `state` is what it left, and `is_whole` says whether that is
+        all. It starts as begin() leaves it."""
+        self.begin()
+        for one in self.entries:
+            if limit is not None and isinstance(one, Record) and one.sequence > limit[0]:
+                return
+            last_step = limit[1] if limit is not None and isinstance(one, Record) and (
+                one.sequence == limit[0]) else None
+            yield from self.take(one, last_step)
+
+    def take(self, one: Record | Gap, last_step: int | None = None) -> Iterator[Event]:
+        """The next entry's events, as walk(): for what comes behind `entries`."""
+        if isinstance(one, Gap):
+            self.is_whole = False
+            yield Lost(one.position, one.size, self._sequence, self._time_us)
+            return
+        self._sequence = one.sequence
+        if one.kind == Kind.TURN:
+            yield from self._take_turn(one, last_step)
+        elif one.kind == Kind.CARRY:
+            yield self._carry(one)
+        elif one.kind == Kind.LIFE:
+            life = codec.decode_life(one.payload)
+            is_clean = self._has_ended or (life.number == 1 and not life.cause)
+            self._time_us, self._life, self._has_ended = life.time_us, life.number, False
+            self._compare(one, life.digest)
+            yield Begun(one.sequence, life, is_clean)
+        elif one.kind == Kind.SEAL:
+            yield Sealed(one.sequence, codec.decode_seal(one.payload))
+        else:
+            self._has_ended = True
+            yield Ended(one.sequence, self._time_us, self._life)
+
+    def _take_turn(self, one: Record, last_step: int | None) -> Iterator[Event]:
+        turn = codec.decode_turn(one.payload, one.position)
+        self._time_us, self._has_ended = turn.time_us, False
+        for step, said in enumerate(turn.steps):
+            if last_step is not None and step > last_step:
+                return
+            differences = self.state.apply(said.effects)
+            if step == len(turn.steps) - 1:
+                self._compare(one, turn.digest)
+            yield Change(one.sequence, step, len(turn.steps), turn.time_us, self._life, said.domid,
+                         said.conn_id, said.pid, said.type, said.req_id, said.effects, differences)
+        if turn.streams:
+            yield Moved(one.sequence, turn.time_us, turn.streams)
+
+    def _carry(self, one: Record) -> Carried:
         carry = codec.decode_carry(one.payload, one.position)
         state = self.state
         news: Iterable[tuple[Any, Any]] = [
@@ -207,8 +237,8 @@ class Past:
         differences = state.apply(news)
         if not self.is_whole:
             self.is_whole = state.digest == carry.digest
-        return Carried(one.sequence, time_us, len(carry.nodes), len(carry.items), carry.streams,
-                       differences)
+        return Carried(one.sequence, self._time_us, len(carry.nodes), len(carry.items),
+                       carry.streams, differences)
 
     def _compare(self, one: Record, digest: int) -> None:
         """Whether the state is whole now. A difference that neither damage nor what was cleaned

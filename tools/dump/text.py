@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How people are told: values, permissions, times, who has asked. One place for all commands."""
+"""How people are told: values, permissions, times, who has asked; and the same for programs. One
+place for all commands."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from typing import Any
 
 from app import wire
 from app.effects import Item
@@ -11,6 +14,7 @@ from app.path import Path
 from app.seal import perms_text
 from app.tree import Node
 from tools.dump.past import SERVER_TYPE, Change
+from tools.dump.state import Difference
 
 
 def text(data: bytes) -> str:
@@ -49,6 +53,32 @@ def effect_text(key: Path | str, value: Node | Item) -> str:
     return node_text(key, value)
 
 
+def difference_texts(one: Difference) -> list[str]:
+    """One difference, as lines that begin with - and +."""
+    lines = []
+    for sign, value in (("-", one.before), ("+", one.after)):
+        if isinstance(one.key, str):
+            lines += [f"{sign} [{one.key} = {value!r}]"] if value is not None else []
+        elif isinstance(value, Node):
+            lines.append(f"{sign} {node_text(one.key, value)}")
+    return lines
+
+
+def difference_fields(one: Difference) -> dict[str, Any]:
+    """The same for programs."""
+    if isinstance(one.key, str):
+        return {"item": one.key, "before": one.before, "after": one.after}
+    return {"path": text(one.key), "before": node_fields(one.before),
+            "after": node_fields(one.after)}
+
+
+def node_fields(node: Node | Item) -> dict[str, Any] | None:
+    """A node for programs; None if there is none."""
+    if not isinstance(node, Node):
+        return None
+    return {"value": node.value, "permissions": permissions(node)}
+
+
 def operation(type_: int) -> str:
     """The request's name in the protocol."""
     return "server" if type_ == SERVER_TYPE else wire.TYPE_NAMES.get(type_, str(type_))
@@ -60,3 +90,38 @@ def asker(change: Change) -> str:
         return "server"
     who = f"dom{change.domid} conn {change.conn_id}"
     return f"{who} pid {change.pid}" if change.pid else who
+
+
+def head(change: Change) -> str:
+    """Record, time, who, what: how a line about a change begins."""
+    number = str(change.sequence) + (f".{change.step}" if change.steps > 1 else "")
+    what = "" if change.type == SERVER_TYPE else operation(change.type)
+    return f"{number:>8} {when(change.time_us)} {asker(change)} {what}".rstrip()
+
+
+def change_fields(change: Change) -> dict[str, Any]:
+    """A change for programs."""
+    return {"event": "change", "sequence": change.sequence, "step": change.step,
+            "time_us": change.time_us, "life": change.life, "domid": change.domid,
+            "connection": change.conn_id, "pid": change.pid,
+            "operation": operation(change.type), "req_id": change.req_id,
+            "differences": [difference_fields(one) for one in change.differences]}
+
+
+def concerns(differences: Iterable[Difference], wanted: list[str]) -> bool:
+    """Whether anything is at or below a wanted path, or an item that begins with a wanted word. No
+    wish is fulfilled by everything."""
+    return not wanted or any(is_wanted(one.key, wanted) for one in differences)
+
+
+def is_wanted(key: Path | str, wanted: list[str]) -> bool:
+    """Whether a path or item is what somebody asked for."""
+    if isinstance(key, str):
+        return any(key == word or key.startswith(word + ".") for word in wanted)
+    name = text(key)
+    return any(word == "/" or name == word or name.startswith(word + "/") for word in wanted)
+
+
+def clean_path(word: str) -> str:
+    """A path as somebody writes it: without the slash at its end."""
+    return word.rstrip("/") or "/" if word.startswith("/") else word

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""xsdump log and blame: what was done, by whom, when; and who has made a node what it is."""
+
+from __future__ import annotations
+
+import argparse
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from app.lastwords import telling
+from app.path import Path
+from persist.history import follow
+from persist.region import Medium
+from tools.dump import moment
+from tools.dump.moment import Moment
+from tools.dump.output import Output
+from tools.dump.past import (
+    SERVER_TYPE,
+    Begun,
+    Carried,
+    Change,
+    Ended,
+    Event,
+    Lost,
+    Moved,
+    Past,
+    Sealed,
+    read_past,
+)
+from tools.dump.text import (
+    change_fields,
+    clean_path,
+    concerns,
+    difference_texts,
+    effect_text,
+    head,
+    is_wanted,
+    node_fields,
+    node_text,
+    operation,
+    text,
+    when,
+)
+
+
+def add_arguments(commands: Any) -> None:
+    """The commands' part of the command line."""
+    log = commands.add_parser(
+        "log", help="the changes, oldest first, and what ended lives",
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
+    log.add_argument("paths", metavar="PATH", nargs="*", type=clean_path,
+                     help="only changes at or below it; or an item, such as domain.7")
+    log.add_argument("-n", metavar="N", type=_count, dest="last", help="only the last N")
+    log.add_argument("-d", "--domain", metavar="DOMID", type=_count,
+                     help="only what this domain has asked for")
+    log.add_argument("--since", metavar="MOMENT", help="only what came behind it")
+    log.add_argument("--until", metavar="MOMENT", help="only what came before it, and it")
+    log.add_argument("-p", "--patch", action="store_true", help="with what was there before")
+    log.add_argument("-a", "--all", action="store_true",
+                     help="with carrying, seals, and rings that moved")
+    log.add_argument("-f", "--follow", action="store_true",
+                     help="go on with what a running server records")
+    log.set_defaults(command=show_log)
+    blame = commands.add_parser("blame", help="who has made each node below PATH what it is")
+    blame.add_argument("path", metavar="PATH", nargs="?", default="/", type=clean_path)
+    blame.set_defaults(command=show_blame)
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number, not {word!r}")
+    return int(word)
+
+
+# -- log
+
+
+def show_log(region: Medium, options: argparse.Namespace, out: Output) -> int:
+    """Print what has happened."""
+    past = read_past(region)
+    since = moment.find(past, options.since) if options.since else None
+    until = moment.find(past, options.until) if options.until else moment.END
+    wanted = (event for event in past.walk(until)
+              if _is_wanted(event, options, since))
+    shown: deque[Event] | Iterator[Event] = wanted
+    if options.last is not None:
+        shown = deque(wanted, maxlen=options.last)
+    elif since is None and not past.is_from_the_beginning and past.first:
+        out.say(out.paint("dim", f"(what came before record {past.first} was cleaned away)"))
+    for event in shown:
+        show_event(event, options, out)
+    if options.follow and past.found is not None and past.found.state is not None:
+        _follow(region, past, options, out)
+    return 0
+
+
+def _follow(region: Medium, past: Past, options: argparse.Namespace, out: Output) -> None:
+    assert past.found is not None and past.found.state is not None
+    for _ in past.walk():  # to the end, whatever was shown
+        pass
+    for one in follow(region, past.found.state.tail):
+        if one is None:
+            out.flush()
+            continue
+        for event in past.take(one):
+            if _is_wanted(event, options, None):
+                show_event(event, options, out)
+
+
+def _is_wanted(event: Event, options: argparse.Namespace, since: Moment | None) -> bool:
+    if isinstance(event, Change):
+        return ((since is None or (event.sequence, event.step) > since)
+                and (options.domain is None or (
+                    event.domid == options.domain and event.type != SERVER_TYPE))
+                and concerns(event.differences, options.paths))
+    if since is not None and (event.after if isinstance(event, Lost) else event.sequence) <= (
+            since.sequence):
+        return False
+    if isinstance(event, (Begun, Ended, Lost)):
+        return not options.paths and options.domain is None
+    if isinstance(event, Carried) and event.differences and concerns(
+            event.differences, options.paths) and options.domain is None:
+        return True
+    return bool(options.all) and not options.paths and options.domain is None
+
+
+def show_event(event: Event, options: argparse.Namespace, out: Output) -> None:
+    """One event, in a line or a few."""
+    if isinstance(event, Change):
+        _show_change(event, options, out)
+    elif isinstance(event, Begun):
+        _show_begun(event, out)
+    elif isinstance(event, Ended):
+        out.say(out.paint("bold", f"{event.sequence:>8} life {event.life} ends on purpose"),
+                event="ended", sequence=event.sequence, life=event.life)
+    elif isinstance(event, Lost):
+        out.say(out.paint("red", f"         position {event.position:#x}, {event.size} bytes: "
+                                 "damaged, or reused before it was read"),
+                event="lost", position=event.position, size=event.size, after=event.after)
+    elif isinstance(event, Sealed):
+        mark = event.mark
+        out.say(out.paint("dim", f"{event.sequence:>8} {when(mark.time_s * 1_000_000)} seal of "
+                                 f"{mark.sequence}: commit {mark.commit.hex()} tree "
+                                 f"{mark.tree.hex()}"),
+                event="sealed", sequence=event.sequence, of=mark.sequence, time_s=mark.time_s,
+                commit=mark.commit.hex(), tree=mark.tree.hex())
+    elif isinstance(event, Carried):
+        out.say(out.paint("dim", f"{event.sequence:>8} {event.nodes} nodes, {event.items} items, "
+                                 f"{len(event.streams)} connections' streams carried forward; "
+                                 f"{len(event.differences)} were not known"),
+                event="carried", sequence=event.sequence, nodes=event.nodes, items=event.items)
+    else:
+        _show_moved(event, out)
+
+
+def _show_change(change: Change, options: argparse.Namespace, out: Output) -> None:
+    lines = ([line for one in change.differences for line in difference_texts(one)]
+             if options.patch else [effect_text(*effect) for effect in change.effects])
+    painted = [out.paint("red" if line.startswith(("- ", "rm ")) else
+                         "green" if line.startswith("+ ") else "", line)
+               if out.has_colour and line.startswith(("- ", "rm ", "+ ")) else line
+               for line in lines]
+    begin = out.paint("yellow", head(change))
+    if len(lines) == 1 and not options.patch:
+        said = f"{begin} {painted[0]}"
+    else:
+        said = "\n".join([f"{begin} {len(change.effects)} changes", *(
+            f"           {line}" for line in painted)])
+    out.say(said, **change_fields(change))
+
+
+def _show_begun(event: Begun, out: Output) -> None:
+    life = event.life
+    lines = [f"{event.sequence:>8} {when(life.time_us)} life {life.number} begins: {life.outcome}"
+             + ("" if event.is_clean else ", after a crash")]
+    if life.cause:
+        lines.append(f"         the last one ended by: {telling(life.cause)}")
+    lines += [f"         dropped {size} bytes at {position:#x}: {reason}"
+              for position, size, reason in life.damages]
+    out.say("\n".join(out.paint("bold", line) for line in lines), event="begun",
+            sequence=event.sequence, time_us=life.time_us, life=life.number,
+            outcome=life.outcome, is_clean=event.is_clean, cause=life.cause,
+            damages=life.damages)
+
+
+def _show_moved(event: Moved, out: Output) -> None:
+    said = ", ".join(f"connection {one.epoch}: {one.after - one.before} bytes of requests, "
+                     f"{len(one.data)} of replies and events" for one in event.streams)
+    out.say(out.paint("dim", f"{event.sequence:>8} {when(event.time_us)} {said}"), event="moved",
+            sequence=event.sequence, time_us=event.time_us,
+            streams=[{"connection": one.epoch, "consumed": one.after, "sent": one.sent,
+                      "data": one.data} for one in event.streams])
+
+
+# -- blame
+
+
+def show_blame(region: Medium, options: argparse.Namespace, out: Output) -> int:
+    """Print each node with the last change that made it what it is."""
+    past = read_past(region)
+    last: dict[Path, Change] = {}
+    for event in past.walk():
+        if isinstance(event, Change):
+            for one in event.differences:
+                if not isinstance(one.key, str) and is_wanted(one.key, [options.path]):
+                    last[one.key] = event
+    start = Path(options.path.encode())
+    found = past.state.below(start)
+    if not found:
+        change = last.get(start)
+        if change is None:
+            out.say(f"{options.path}: there is no such node, and nothing is remembered of it")
+            return 1
+        out.say(f"{head(change)}: {options.path} was removed", path=options.path,
+                **_blamed(change))
+        return 0
+    for path in found:
+        node, change = past.state.nodes[path], last.get(path)
+        begin = head(change) if change is not None else (
+            f"{'before':>8} record {past.first}, cleaned away")
+        out.say(f"{out.paint('yellow', f'{begin:<62}')} {node_text(path, node)}", path=text(path),
+                node=node_fields(node), **_blamed(change))
+    return 0
+
+
+def _blamed(change: Change | None) -> dict[str, Any]:
+    if change is None:
+        return {"sequence": None}
+    return {"sequence": change.sequence, "step": change.step, "time_us": change.time_us,
+            "domid": change.domid, "connection": change.conn_id, "pid": change.pid,
+            "operation": operation(change.type)}

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""xsdump tree and diff: the state at one moment, and what differs between two."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from app.effects import Item
+from app.path import Path
+from app.tree import Node
+from persist.region import Medium
+from tools.dump import moment
+from tools.dump.output import Output
+from tools.dump.past import Past, read_past
+from tools.dump.state import Difference
+from tools.dump.text import (
+    clean_path,
+    concerns,
+    difference_fields,
+    difference_texts,
+    node_fields,
+    node_text,
+    text,
+)
+
+
+def add_arguments(commands: Any) -> None:
+    """The commands' part of the command line."""
+    tree = commands.add_parser(
+        "tree", help="the nodes with values and permissions, now or at a moment",
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
+    tree.add_argument("path", metavar="PATH", nargs="?", default="/", type=clean_path)
+    tree.add_argument("--at", metavar="MOMENT", default="end")
+    tree.add_argument("--items", action="store_true",
+                      help="the server's own state, too: quotas, domains, watches")
+    tree.set_defaults(command=show_tree)
+    diff = commands.add_parser(
+        "diff", help="what differs between two moments",
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
+    diff.add_argument("before", metavar="A", help="a moment")
+    diff.add_argument("after", metavar="B", nargs="?", default="end", help="a later one")
+    diff.add_argument("paths", metavar="PATH", nargs="*", type=clean_path)
+    diff.set_defaults(command=show_diff)
+
+
+def show_tree(region: Medium, options: argparse.Namespace, out: Output) -> int:
+    """Print every node from PATH down."""
+    past = read_past(region, is_whole_history=options.at != "end")
+    moment.go_to(past, moment.find(past, options.at))
+    _say_if_incomplete(past, out)
+    found = past.state.below(Path(options.path.encode()))
+    for path in found:
+        node = past.state.nodes[path]
+        out.say(node_text(path, node), path=text(path), **(node_fields(node) or {}))
+    if options.items:
+        for key, value in sorted(past.state.items.items()):
+            out.say(f"[{key} = {value!r}]", item=key, value=value)
+    return 0 if found or options.path == "/" else 1
+
+
+def show_diff(region: Medium, options: argparse.Namespace, out: Output) -> int:
+    """Print what was taken away (-) and what came (+)."""
+    past = read_past(region)
+    first, last = moment.find(past, options.before), moment.find(past, options.after)
+    moment.go_to(past, first)
+    _say_if_incomplete(past, out)
+    nodes, items = dict(past.state.nodes), dict(past.state.items)
+    moment.go_to(past, last)
+    for one in _differences(nodes, items, past):
+        if concerns([one], options.paths):
+            lines = difference_texts(one)
+            out.say("\n".join(out.paint("red" if line[0] == "-" else "green", line)
+                              for line in lines), **difference_fields(one))
+    return 0
+
+
+def _differences(nodes: dict[Path, Node], items: dict[str, Item], past: Past) -> list[Difference]:
+    found = []
+    for path in sorted(nodes.keys() | past.state.nodes.keys()):
+        before, after = nodes.get(path), past.state.nodes.get(path)
+        if (_content(before), before and before.ordinal) != (
+                _content(after), after and after.ordinal):
+            found.append(Difference(path, before, after))
+    for key in sorted(items.keys() | past.state.items.keys()):
+        if items.get(key) != past.state.items.get(key):
+            found.append(Difference(key, items.get(key), past.state.items.get(key)))
+    return found
+
+
+def _content(node: Node | None) -> tuple[bytes, bytes] | None:
+    return (node.value, node.perms.wire) if node is not None else None
+
+
+def _say_if_incomplete(past: Past, out: Output) -> None:
+    if not past.is_whole:
+        out.say(out.paint("red", "(incomplete: a part of what this state rests on was cleaned "
+                                 "away, or is damaged)"))
