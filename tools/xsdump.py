@@ -11,13 +11,15 @@ import sys
 from collections.abc import Callable
 
 from persist.region import RegionError
-from tools.dump import connections, info, lives, log, stat, tree, verify
+from tools.dump import connections, info, lives, log, restore, stat, tree, verify
 from tools.dump.moment import MomentError
+from tools.dump.outfile import OutputError
 from tools.dump.output import Output
 from tools.dump.source import open_any
 
 ADDERS: tuple[Callable[..., None], ...] = tuple(
-    module.add_arguments for module in (info, log, tree, lives, connections, stat, verify))
+    module.add_arguments for module in (
+        info, log, tree, lives, connections, stat, verify, restore))
 EXIT_USAGE = 2
 EXIT_UNREADABLE = 3
 
@@ -34,9 +36,10 @@ EXAMPLES = """examples:
   tools/xsdump REGION diff crash:2 life:3
   tools/xsdump --json REGION connections | jq .to_publish
   tools/xsdump REGION.damaged-1 verify     what is wrong with a damaged region
+  tools/xsdump REGION.damaged-1 restore new.region          all that can be saved of it
 
-exit codes: 0 all is well, 1 verify found a difference or there is no such node, 2 wrong arguments,
-3 no readable region
+exit codes: 0 all is well, 1 verify found a difference, there is no such node, or what was restored
+is not complete, 2 wrong arguments, 3 no readable region
 """
 
 
@@ -55,7 +58,7 @@ def main(arguments: list[str]) -> int:
         print(f"xsdump: {options.source}: {error}" if options.source not in str(error)
               else f"xsdump: {error}", file=sys.stderr)
         return EXIT_UNREADABLE
-    except MomentError as error:
+    except (MomentError, OutputError) as error:
         print(f"xsdump: {error}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:

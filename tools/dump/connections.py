@@ -25,13 +25,15 @@ STATES = {RESETTING: "being reset", CONNECTED: "connected", LEAVING: "leaving"}
 
 
 class Watching(NamedTuple):
-    """A watch of a ring. `depth` None: all below the path."""
+    """A watch of a ring. `depth` None: all below the path. `hidden`: leading bytes of the path that
+    its client did not name, and does not hear."""
 
     epoch: int
     ordinal: int
     path: bytes
     token: bytes
     depth: int | None
+    hidden: int
 
 
 def add_arguments(commands: Any) -> None:
@@ -66,10 +68,11 @@ def watches_of(items: dict[str, Item]) -> list[Watching]:
     for key, value in items.items():
         if key.startswith("watch.") and isinstance(value, tuple):
             _, epoch, ordinal = key.split(".")
-            path, token, _, depth = value
-            assert isinstance(path, bytes) and isinstance(token, bytes) and isinstance(depth, int)
+            path, token, hidden, depth = value
+            assert isinstance(path, bytes) and isinstance(token, bytes)
+            assert isinstance(depth, int) and isinstance(hidden, int)
             found.append(Watching(int(epoch), int(ordinal), path, token,
-                                  None if depth < 0 else depth))
+                                  None if depth < 0 else depth, hidden))
     return sorted(found, key=lambda one: one.ordinal)
 
 
