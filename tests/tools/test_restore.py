@@ -218,7 +218,7 @@ def test_too_small(tmp_path: Path) -> None:
 def test_nothing_to_restore(tmp_path: Path) -> None:
     (tmp_path / "region").write_bytes(bytes(layout.REGION_SIZE_MIN))
     code, text = dump(tmp_path / "region", "restore", str(tmp_path / "new"))
-    assert code == 1 and "nothing was recorded" in text and not (tmp_path / "new").exists()
+    assert code == 1 and "there is no record" in text and not (tmp_path / "new").exists()
 
 
 # -- the real server

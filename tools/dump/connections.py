@@ -81,8 +81,7 @@ def watches_of(items: dict[str, Item]) -> list[Watching]:
 
 def show_watches(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print them in the order in which they hear of a change."""
-    past = read_past(region, is_whole_history=options.at != "end")
-    moment.go_to(past, moment.find(past, options.at))
+    past = moment.at(region, options.at)
     owners = {one.epoch: domid for domid, one in domains_of(past.state.items).items()}
     for one in watches_of(past.state.items):
         domid = owners.get(one.epoch, 0)

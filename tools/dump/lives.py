@@ -174,6 +174,9 @@ def ring_owner(past: Past, epoch: int) -> str:
 def show_crashes(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print the lives, oldest first."""
     past = read_past(region)
+    if not past.first:
+        out.say("(no life is remembered)")
+        return 0
     found = lives(past)
     shown = [life for life in found if options.all or life.end != ON_PURPOSE]
     for life in shown:

@@ -86,6 +86,8 @@ def show_log(region: Medium, options: argparse.Namespace, out: Output) -> int:
     shown: deque[Event] | Iterator[Event] = wanted
     if options.last is not None:
         shown = deque(wanted, maxlen=options.last)
+    elif past.is_empty:
+        out.say("(nothing was recorded yet)")
     elif since is None and not past.is_from_the_beginning and past.first:
         out.say(out.paint("dim", f"(what came before record {past.first} was cleaned away)"))
     for event in shown:

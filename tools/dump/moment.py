@@ -10,7 +10,8 @@ import re
 import time
 from typing import NamedTuple
 
-from tools.dump.past import Begun, Change, Past
+from persist.region import Medium
+from tools.dump.past import Begun, Change, Past, read_past
 
 WORDS = """moments:
   1234            behind record 1234 (as log shows them); 1234.1 behind its second step
@@ -58,6 +59,19 @@ def find(past: Past, word: str) -> Moment:
     if match := _clock(word):
         return _at(past, word, _time_us(match))
     raise MomentError(f"{word!r} is no moment; {WORDS.splitlines()[1].strip()}; see --help")
+
+
+def at(region: Medium, word: str) -> Past:
+    """The past, with `state` as it was at the moment that a word names. Raises MomentError and
+    RegionError."""
+    past = read_past(region, is_whole_history=word != "end")
+    go_to(past, find(past, word))
+    if word == "end" and not past.is_whole and past.found is not None and past.found.damages:
+        older = read_past(region)  # what damage has taken may be there in an older copy
+        go_to(older, END)
+        if older.is_whole:
+            return older
+    return past
 
 
 def go_to(past: Past, moment: Moment) -> None:

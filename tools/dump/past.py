@@ -124,9 +124,19 @@ class Past:
         return next((one.sequence for one in self.entries if isinstance(one, Record)), 0)
 
     @property
+    def sequence(self) -> int:
+        """Of the record that the walk has looked at last."""
+        return self._sequence
+
+    @property
     def is_from_the_beginning(self) -> bool:
         """Whether nothing was cleaned away yet."""
-        return self.first == 1
+        return self.first == 1 or self.is_empty
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was recorded yet."""
+        return not self.entries
 
     @property
     def last_life(self) -> int:
@@ -280,6 +290,9 @@ def read_past(region: Medium, is_whole_history: bool = True) -> Past:
     entries = window
     if is_whole_history and found.state is not None:
         entries = list(history(region, found.state.tail))
+    if found.state is not None:  # damage that nothing follows
+        entries += [Gap(one.position, one.size) for one in found.damages
+                    if one.position >= found.state.tail]
     return Past(entries, found, replays[-1], kinds)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from app.__main__ import UsageError, parse_size
 from app.domain import Known
 from app.path import Path
+from persist.history import Gap
 from persist.region import Medium, RegionError, open_region
 from persist.slots import read_slots
 from tools.dump import fresh, moment, stream
@@ -22,7 +23,7 @@ from tools.dump.connections import domains_of, watches_of
 from tools.dump.fresh import TooLargeError
 from tools.dump.outfile import OutputError, new_file
 from tools.dump.output import Output
-from tools.dump.past import Lost, Past, read_past
+from tools.dump.past import Past
 from tools.dump.state import State
 from tools.dump.stream import Receiver
 from tools.dump.text import text
@@ -106,7 +107,7 @@ def restore(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Make the file; say what is in it, and what is not."""
     found = find(region, options.at)
     if found is None:
-        out.say("nothing was recorded yet: there is nothing to restore", problem="no records")
+        out.say("there is no record, so there is nothing to restore", problem="no record")
         return EXIT_INCOMPLETE
     made = fresh.mend(found.state)
     with new_file(options.file, options.source, options.force) as place:
@@ -126,25 +127,22 @@ def restore(region: Medium, options: argparse.Namespace, out: Output) -> int:
 
 
 def find(region: Medium, word: str) -> Restorable | None:
-    """The state at a moment; None if nothing was recorded. Raises RegionError and MomentError."""
-    past = read_past(region, is_whole_history=word != "end")
-    found = past.found
-    assert found is not None and past.present is not None
-    if found.state is None:
+    """The state at a moment; None if there is no record. Raises RegionError and MomentError."""
+    past = moment.at(region, word)
+    if not past.first:
         return None
-    where = moment.find(past, word)
-    lost = [event for event in past.walk(where) if isinstance(event, Lost)]
+    assert past.found is not None
     problems = []
-    if not past.is_whole:
-        # Where all is proven to be there, damage has taken nothing that counts.
-        problems = [f"position {one.position:#x}, {one.size} bytes do not verify: {one.reason}"
-                    for one in found.damages]
-        known = {one.position for one in found.damages}
-        problems += [f"position {one.position:#x}, {one.size} bytes of old history do not verify"
-                     for one in lost if one.position not in known]
-        problems.append("the digest does not prove that all is here: a part of what this state "
-                        "rests on was cleaned away, or is damaged")
-    return Restorable(past, min(where.sequence, found.state.sequence), problems)
+    if not past.is_whole:  # else the digest proves that damage has taken nothing that counts
+        damages = {one.position: f"position {one.position:#x}, {one.size} bytes do not verify: "
+                   f"{one.reason}" for one in past.found.damages}
+        for one in past.entries:
+            if isinstance(one, Gap):
+                damages.setdefault(one.position, f"position {one.position:#x}, {one.size} bytes "
+                                   "do not verify")
+        problems = [*damages.values(), "the digest does not prove that all is here: a part of what "
+                    "this state rests on was cleaned away, or is damaged"]
+    return Restorable(past, past.sequence, problems)
 
 
 def _made(made: list[Path]) -> list[str]:

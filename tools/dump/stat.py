@@ -50,7 +50,8 @@ def show_stat(region: Medium, options: argparse.Namespace, out: Output) -> int:
     out.say(f"history    {changes} changes from {when(first_us) if changes else '-'} to "
             f"{when(last_us) if changes else '-'}"
             + (f", {changes / span_s:.1f} per second" if span_s > 0 else "")
-            + ("; from the beginning" if past.is_from_the_beginning else
+            + ("; nothing was recorded yet" if past.is_empty else
+               "; from the beginning" if past.is_from_the_beginning else
                f"; what came before record {past.first} was cleaned away"),
             changes=changes, first_us=first_us, last_us=last_us, first_record=past.first)
     for kind, count in records.most_common():

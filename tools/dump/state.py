@@ -62,14 +62,21 @@ class State:
         return [name for _, name in sorted(there)]
 
     def below(self, path: Path) -> list[Path]:
-        """All nodes from `path` down, parents first, siblings in the order of creation."""
+        """All nodes from `path` down, parents first, siblings in the order of creation; those whose
+        parents are lost, too."""
         found, stack = [], [path]
         while stack:
             one = stack.pop()
             if one in self.nodes:
                 found.append(one)
-            stack += [paths.child(one, name) for name in reversed(self.listing(one))]
+            children = [paths.child(one, name) for name in self._children.get(one, ())]
+            stack += sorted(children, key=self._place, reverse=True)
         return found
+
+    def _place(self, path: Path) -> tuple[int, Path]:
+        """Where a node stands among its siblings: in front, if it is lost."""
+        node = self.nodes.get(path)
+        return (node.ordinal if node is not None else -1), path
 
     def orphans(self) -> list[Path]:
         """Paths that are not there, although something below them is."""

@@ -13,7 +13,7 @@ from app.effects import Item
 from app.path import Path
 from app.seal import perms_text
 from app.tree import Node
-from tools.dump.past import SERVER_TYPE, Change
+from tools.dump.past import SERVER_TYPE, Change, Past
 from tools.dump.state import Difference
 
 
@@ -77,6 +77,15 @@ def node_fields(node: Node | Item) -> dict[str, Any] | None:
     if not isinstance(node, Node):
         return None
     return {"value": node.value, "permissions": permissions(node)}
+
+
+def saved_text(past: Past) -> str:
+    """Of a damaged region, what restore would save; `past` is at its end."""
+    nodes, lost = len(past.state.nodes), past.state.orphans()
+    if past.is_whole:
+        return f"all {nodes} nodes: the digest proves that nothing is missing (xsdump restore)"
+    above = f"; {len(lost)} above others are lost, the first is {text(min(lost))}" if lost else ""
+    return f"{nodes} nodes, but not all that there was{above} (xsdump restore)"
 
 
 def operation(type_: int) -> str:

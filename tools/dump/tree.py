@@ -46,8 +46,7 @@ def add_arguments(commands: Any) -> None:
 
 def show_tree(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print every node from PATH down."""
-    past = read_past(region, is_whole_history=options.at != "end")
-    moment.go_to(past, moment.find(past, options.at))
+    past = moment.at(region, options.at)
     _say_if_incomplete(past, out)
     found = past.state.below(Path(options.path.encode()))
     for path in found:
@@ -93,6 +92,8 @@ def _content(node: Node | None) -> tuple[bytes, bytes] | None:
 
 
 def _say_if_incomplete(past: Past, out: Output) -> None:
-    if not past.is_whole:
+    if past.is_empty:
+        out.say("(nothing was recorded yet)")
+    elif not past.is_whole:
         out.say(out.paint("red", "(incomplete: a part of what this state rests on was cleaned "
                                  "away, or is damaged)"))
