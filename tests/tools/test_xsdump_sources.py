@@ -19,10 +19,13 @@ import pytest
 
 from persist import layout
 from persist.log import format_region
+from persist.record import Kind, Record
 from tests.crash.world import ArrayMedium, Life
 from tests.oracle.ours import OurServer
 from tests.oracle.xsclient import SocketConnection
 from tests.tools.in_process import dump
+from tools.dump.past import Carried, Change, Event, Past, read_past
+from tools.dump.text import effect_text
 
 COMMANDS = {
     "info": ["info"], "log": ["log"], "last": ["log", "-n", "1"], "all": ["log", "-a", "-p"],
@@ -112,7 +115,7 @@ SOURCES: dict[str, tuple[Callable[[], bytes], dict[str, int]]] = {
 }
 
 
-def told(source: Path, command: str, out: Path) -> tuple[int, str]:
+def told_of(source: Path, command: str, out: Path) -> tuple[int, str]:
     """What a command says; the file that it may make is removed."""
     words = [str(out) if word == "OUT" else word for word in COMMANDS[command]]
     try:
@@ -128,7 +131,7 @@ def test_every_command(tmp_path: Path, name: str) -> None:
     image = make()
     source.write_bytes(image)
     for command in COMMANDS:
-        code, text = told(source, command, tmp_path / "out")
+        code, text = told_of(source, command, tmp_path / "out")
         assert code == codes.get(command, 0), (command, text[-2000:])
         assert text or command in ("log", "json", "watch", "connections", "diff", "last", "since",
                                    "all"), command
@@ -200,7 +203,7 @@ def test_beside_a_server_under_load(tmp_path: Path, busy: OurServer) -> None:
         pass
     for _ in range(2):
         for command in COMMANDS:
-            code, text = told(busy.region_path, command, tmp_path / "out")
+            code, text = told_of(busy.region_path, command, tmp_path / "out")
             assert code == 0 or "faster than it can be read" in text or (
                 code == 2 and command in NO_MOMENT) or (
                 code == 1 and command == "blame"), (command, code, text[-2000:])
@@ -245,7 +248,7 @@ def test_overtaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int) 
     readable = 0
     for command in COMMANDS:
         medium.left = MOVES
-        code, text = told(tmp_path / "source", command, tmp_path / "out")
+        code, text = told_of(tmp_path / "source", command, tmp_path / "out")
         if "faster than it can be read" in text:
             assert code == 3 and text.count("\n") == 1
             continue
@@ -254,3 +257,47 @@ def test_overtaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int) 
             code == 1 and command == "blame"), (command, code, text[-2000:])
         assert "INCOMPLETE" not in text and "DIFFERS" not in text and "damaged" not in text, command
     assert readable or turns > 7
+
+
+# -- what is not read
+
+
+def test_the_last_changes_need_no_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the present's own records have them; the lines are the same."""
+    source = tmp_path / "source"
+    source.write_bytes(lapped()[0])
+    lines = dump(source, "log")[1].splitlines()
+    assert dump(source, "log", "-n", "400")[1].splitlines() == lines[-400:]
+    monkeypatch.setattr("tools.dump.past.history", None)
+    assert dump(source, "log", "-n", "7")[1].splitlines() == lines[-7:]
+    assert dump(source, "log", "-n", "1", "-d", "0")[1].splitlines() == lines[-1:]
+
+
+def test_skimming_tells_what_walking_tells() -> None:
+    """But for the differences."""
+    past = read_past(ArrayMedium(flipped(in_log(lapped()[1]))))
+
+    def told(event: Event) -> object:
+        if isinstance(event, Change):
+            return event._replace(differences=[], effects=[effect_text(*one)
+                                                           for one in event.effects])
+        return event._replace(differences=[]) if isinstance(event, Carried) else event
+
+    walked = [told(one) for one in past.walk()]
+    assert [told(one) for one in past.skim()] == walked and len(walked) > 400
+    for _ in past.walk():
+        pass
+    assert {path: node.value for path, node in past.state_at_end().nodes.items()} == {
+        path: node.value for path, node in past.state.nodes.items()}
+
+
+def test_what_was_there_before_the_history_is_known_early() -> None:
+    """A seal whose start lies behind the first record ends the search; what is found is all that a
+    search to the end finds."""
+    whole = read_past(ArrayMedium(lapped()[0]))
+    unsealed = Past([one for one in whole.entries
+                     if not isinstance(one, Record) or one.kind != Kind.SEAL])
+
+    def nodes(past: Past) -> dict[object, bytes]:
+        return {path: node.value for path, node in past.base() if isinstance(path, bytes)}
+    assert nodes(whole) == nodes(unsealed) and len(nodes(whole)) > 10

@@ -129,7 +129,7 @@ def _last(past: Past) -> tuple[dict[int, Change], dict[int, Moved]]:
     """By domid, the last change that it asked for; by epoch, when its ring last moved."""
     changes: dict[int, Change] = {}
     moved: dict[int, Moved] = {}
-    for event in past.walk():
+    for event in past.skim():
         if isinstance(event, Change) and event.type != SERVER_TYPE:
             changes[event.domid] = event
         elif isinstance(event, Moved):

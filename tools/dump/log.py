@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from app.lastwords import telling
@@ -35,7 +35,6 @@ from tools.dump.text import (
     difference_texts,
     effect_text,
     head,
-    is_wanted,
     node_fields,
     node_text,
     operation,
@@ -78,23 +77,41 @@ def _count(word: str) -> int:
 
 def show_log(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print what has happened."""
-    past = read_past(region)
-    since = moment.find(past, options.since) if options.since else None
-    until = moment.find(past, options.until) if options.until else moment.END
-    wanted = (event for event in past.walk(until)
-              if _is_wanted(event, options, since))
-    shown: deque[Event] | Iterator[Event] = wanted
+    shown: Iterable[Event]
     if options.last is not None:
-        shown = deque(wanted, maxlen=options.last)
-    elif past.is_empty:
-        out.say("(nothing was recorded yet)")
-    elif since is None and not past.is_from_the_beginning and past.first:
-        out.say(out.paint("dim", f"(what came before record {past.first} was cleaned away)"))
+        past, shown = _last(region, options, out)
+    else:
+        past = read_past(region)
+        shown = _wanted(past, options)
+        if past.is_empty:
+            out.say("(nothing was recorded yet)")
+        elif not options.since and not past.is_from_the_beginning and past.first:
+            out.say(out.paint("dim", f"(what came before record {past.first} was cleaned away)"))
     for event in shown:
         show_event(event, options, out)
     if options.follow and past.found is not None and past.found.state is not None:
         _follow(region, past, options, out)
     return 0
+
+
+def _last(region: Medium, options: argparse.Namespace, out: Output) -> tuple[Past, deque[Event]]:
+    """The last events. Mostly they are in the records that the present state rests on; the rest of
+    the history is read if they are not, or for what was there before."""
+    needs_history = (out.is_json or options.patch or options.all or options.follow or options.paths
+                     or options.since or options.until)
+    past = read_past(region, is_whole_history=bool(needs_history))
+    shown = deque(_wanted(past, options), maxlen=options.last)
+    assert past.found is not None
+    if not needs_history and (len(shown) < options.last or past.found.damages):
+        past = read_past(region)
+        shown = deque(_wanted(past, options), maxlen=options.last)
+    return past, shown
+
+
+def _wanted(past: Past, options: argparse.Namespace) -> Iterator[Event]:
+    since = moment.find(past, options.since) if options.since else None
+    until = moment.find(past, options.until) if options.until else moment.END
+    return (event for event in past.walk(until) if _is_wanted(event, options, since))
 
 
 def _follow(region: Medium, past: Past, options: argparse.Namespace, out: Output) -> None:
@@ -201,14 +218,10 @@ def _show_moved(event: Moved, out: Output) -> None:
 def show_blame(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print each node with the last change that made it what it is."""
     past = read_past(region)
-    last: dict[Path, Change] = {}
-    for event in past.walk():
-        if isinstance(event, Change):
-            for one in event.differences:
-                if not isinstance(one.key, str) and is_wanted(one.key, [options.path]):
-                    last[one.key] = event
     start = Path(options.path.encode())
-    found = past.state.below(start)
+    last = _last_changes(past, start)
+    state = past.state_at_end()
+    found = state.below(start)
     if not found:
         change = last.get(start)
         if change is None:
@@ -218,12 +231,34 @@ def show_blame(region: Medium, options: argparse.Namespace, out: Output) -> int:
                 **_blamed(change))
         return 0
     for path in found:
-        node, change = past.state.nodes[path], last.get(path)
+        node, change = state.nodes[path], last.get(path)
         begin = head(change) if change is not None else (
             f"{'before':>8} record {past.first}, cleaned away")
         out.say(f"{out.paint('yellow', f'{begin:<62}')} {node_text(path, node)}", path=text(path),
                 node=node_fields(node), **_blamed(change))
     return 0
+
+
+def _last_changes(past: Past, start: Path) -> dict[Path, Change]:
+    """By path, what has changed each node from `start` down; that of `start` may be its removal."""
+    last: dict[Path, Change] = {}
+    below = start.rstrip(b"/") + b"/"
+    is_there = any(path == start for path, _ in past.base())
+    for event in past.skim():
+        if not isinstance(event, Change):
+            continue
+        for path, node in event.effects:
+            if isinstance(path, str):
+                continue
+            if node is None:
+                if below.startswith(path.rstrip(b"/") + b"/"):  # it, or one above it
+                    if is_there:
+                        last[start] = event
+                    is_there = False
+            elif path == start or path.startswith(below):
+                last[path] = event
+                is_there = is_there or path == start
+    return last
 
 
 def _blamed(change: Change | None) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def find(past: Past, word: str) -> Moment:
     if match := re.fullmatch(r"~(\d+)", word):
         return _before_the_end(past, int(match[1]))
     if match := re.fullmatch(r"(\d+)([smhd])", word):
-        last_us = max((one.time_us for one in past.walk() if isinstance(one, Change)), default=0)
+        last_us = max((one.time_us for one in past.skim() if isinstance(one, Change)), default=0)
         return _at(past, word, last_us - int(match[1]) * UNITS_S[match[2]] * 1_000_000)
     if match := _clock(word):
         return _at(past, word, _time_us(match))
@@ -83,7 +83,7 @@ def go_to(past: Past, moment: Moment) -> None:
 def _of_life(past: Past, word: str, number: int) -> Moment:
     wanted = number if word == "life" else number + 1
     lives = []
-    for event in past.walk():
+    for event in past.skim():
         if isinstance(event, Begun):
             if event.life.number == wanted:
                 return Moment(event.sequence)
@@ -97,7 +97,7 @@ def _of_life(past: Past, word: str, number: int) -> Moment:
 def _before_the_end(past: Past, count: int) -> Moment:
     if count == 0:
         return END
-    changes = [Moment(one.sequence, one.step) for one in past.walk() if isinstance(one, Change)]
+    changes = [Moment(one.sequence, one.step) for one in past.skim() if isinstance(one, Change)]
     if count >= len(changes):
         raise MomentError(f"~{count}: there are only {len(changes)} changes")
     return changes[-1 - count]
@@ -106,7 +106,7 @@ def _before_the_end(past: Past, count: int) -> Moment:
 def _at(past: Past, word: str, time_us: int) -> Moment:
     """Behind the last change up to that time."""
     found: Moment | None = None
-    for one in past.walk():
+    for one in past.skim():
         if isinstance(one, Change):
             if one.time_us > time_us:
                 break

@@ -51,7 +51,12 @@ class State:
                 if before is not None and before.ordinal != value.ordinal:
                     found += self._cut(key)  # in a record that is lost, all below it, too
                     before = None
-                self._put(key, before, value)
+                if before is None:
+                    self._put(key, value)
+                else:
+                    self.nodes[key] = value
+                    self.digest = (self.digest + codec.node_digest(key, value)
+                                   - codec.node_digest(key, before)) & codec.DIGEST_MASK
                 found.append(Difference(key, before, value))
         return found
 
@@ -98,11 +103,9 @@ class State:
 
     # -- changes
 
-    def _put(self, path: Path, before: Node | None, node: Node) -> None:
-        added = codec.node_digest(path, node)
-        if before is not None:
-            added -= codec.node_digest(path, before)
-        self.digest = (self.digest + added) & codec.DIGEST_MASK
+    def _put(self, path: Path, node: Node) -> None:
+        """A node that was not there."""
+        self.digest = (self.digest + codec.node_digest(path, node)) & codec.DIGEST_MASK
         self.nodes[path] = node
         while path != ROOT:
             parent = paths.parent(path)
