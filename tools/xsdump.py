@@ -46,7 +46,7 @@ is not complete, 2 wrong arguments, 3 no readable region
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
-    options = parse(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         region = open_any(options.source)
         out = Output(options.is_json, options.colour, options.has_pager)
@@ -70,8 +70,8 @@ def main(arguments: list[str]) -> int:
     return code
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """Of the command line. Change with: xsdump.1, xsdump.bash-completion."""
     parser = argparse.ArgumentParser(
         prog="xsdump", description="Look into the persistent memory of a xenstore server.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,7 +84,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         add(commands)
     for command in commands.choices.values():  # behind the command they are allowed, too
         add_common(command, argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    return parser
 
 
 def add_common(parser: argparse.ArgumentParser, default: str | None = None) -> None:
