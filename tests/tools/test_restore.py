@@ -26,6 +26,7 @@ from tests.oracle.xsclient import SocketConnection
 from tests.tools.in_process import dump
 from tests.tools.test_xsdump import changes, left_by_crash
 from tools.dump import fresh
+from tools.dump.outfile import OutputError, new_file
 from tools.dump.past import read_past
 from tools.dump.restore import find
 from tools.dump.state import State
@@ -197,10 +198,18 @@ def test_the_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["link", "new", "region"]
 
 
+def test_a_file_that_somebody_makes_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    with pytest.raises(OutputError, match="exists"), new_file(str(path), "", False) as place:
+        Path(place).write_text("ours")
+        path.write_text("precious")
+    assert path.read_text() == "precious" and os.listdir(tmp_path) == ["new"]
+
+
 def test_too_small(tmp_path: Path) -> None:
     """More than a server would admit is refused, and the size that it takes is enough."""
     life = Life(ArrayMedium(4 << 20))
-    for number in range(400):
+    for number in range(230):  # fits into 1 MiB, but not twice
         life.turn((11, 0, b"/%d\0" % number + b"x" * 3000))
         life.tidy()
     path, new = tmp_path / "region", tmp_path / "new"

@@ -25,7 +25,7 @@ from tests.oracle.ours import OurServer
 from tests.oracle.xsclient import SocketConnection
 from tests.tools.in_process import dump
 from tools.dump.past import Carried, Change, Event, Past, read_past
-from tools.dump.text import effect_text
+from tools.dump.text import effect_text, text
 
 COMMANDS = {
     "info": ["info"], "log": ["log"], "last": ["log", "-n", "1"], "all": ["log", "-a", "-p"],
@@ -301,3 +301,10 @@ def test_what_was_there_before_the_history_is_known_early() -> None:
     def nodes(past: Past) -> dict[object, bytes]:
         return {path: node.value for path, node in past.base() if isinstance(path, bytes)}
     assert nodes(whole) == nodes(unsealed) and len(nodes(whole)) > 10
+
+
+def test_every_byte_is_shown() -> None:
+    """The short way for plain text says what the long one does."""
+    for byte in range(256):
+        shown = chr(byte) if 32 <= byte < 127 and byte not in b'\\"' else f"\\x{byte:02x}"
+        assert text(bytes([byte])) == shown and text(b"a%cb" % byte) == f"a{shown}b"

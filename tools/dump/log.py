@@ -42,12 +42,25 @@ from tools.dump.text import (
     when,
 )
 
+LOG_EXAMPLES = """examples:
+  xsdump REGION log -n 20                                   the last 20 changes
+  xsdump REGION log -n 1 -d 7                               the last thing that domain 7 has done
+  xsdump REGION log -p /local/domain/7/state                all that became of a key, by whom
+  xsdump REGION log --since 5m --until crash:2              what led to a crash
+  xsdump REGION log --json domain.7 | jq .differences       the server's own state, for programs
+
+"""
+BLAME_EXAMPLES = """examples:
+  xsdump REGION blame /local/domain/7/device/vbd
+  xsdump --json REGION blame / | jq -r 'select(.domid == 7).path'
+"""
+
 
 def add_arguments(commands: Any) -> None:
     """The commands' part of the command line."""
     log = commands.add_parser(
         "log", help="the changes, oldest first, and what ended lives",
-        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=LOG_EXAMPLES + moment.WORDS)
     log.add_argument("paths", metavar="PATH", nargs="*", type=clean_path,
                      help="only changes at or below it; or an item, such as domain.7")
     log.add_argument("-n", metavar="N", type=_count, dest="last", help="only the last N")
@@ -61,7 +74,9 @@ def add_arguments(commands: Any) -> None:
     log.add_argument("-f", "--follow", action="store_true",
                      help="go on with what a running server records")
     log.set_defaults(command=show_log)
-    blame = commands.add_parser("blame", help="who has made each node below PATH what it is")
+    blame = commands.add_parser(
+        "blame", help="who has made each node below PATH what it is", epilog=BLAME_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     blame.add_argument("path", metavar="PATH", nargs="?", default="/", type=clean_path)
     blame.set_defaults(command=show_blame)
 

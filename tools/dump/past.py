@@ -146,6 +146,20 @@ class Past:
                 return codec.decode_life(one.payload).number
         return self._first_life()
 
+    def begun(self) -> list[tuple[int, Life]]:
+        """The lives whose beginnings are remembered, with the sequences of those."""
+        return [(one.sequence, codec.decode_life(one.payload)) for one in self.entries
+                if isinstance(one, Record) and one.kind == Kind.LIFE]
+
+    def backwards(self) -> Iterator[tuple[int, int, int]]:
+        """Sequence, step and time of each change, the last one first: only what is looked at is
+        decoded."""
+        for one in reversed(self.entries):
+            if isinstance(one, Record) and one.kind == Kind.TURN:
+                time_us, _, _, steps, _ = codec.unpack(one.payload)
+                for step in reversed(range(len(steps))):
+                    yield one.sequence, step, time_us
+
     def base(self) -> list[tuple[Path | str, Any]]:
         """What is known of the state before the first record (U2), as effects: parents first."""
         if self._base is None:

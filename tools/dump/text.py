@@ -4,6 +4,7 @@ place for all commands."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -16,9 +17,13 @@ from app.tree import Node
 from tools.dump.past import SERVER_TYPE, Change, Past
 from tools.dump.state import Difference
 
+_is_plain = re.compile(rb"[ !#-\[\]-~]*").fullmatch  # what most paths and values are made of
+
 
 def text(data: bytes) -> str:
     """Bytes as C xenstore prints them: printable ASCII, the rest as \\xNN."""
+    if _is_plain(data):
+        return data.decode()
     return "".join(chr(byte) if 32 <= byte < 127 and byte not in b'\\"' else f"\\x{byte:02x}"
                    for byte in data)
 

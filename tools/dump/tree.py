@@ -24,12 +24,23 @@ from tools.dump.text import (
     text,
 )
 
+TREE_EXAMPLES = """examples:
+  xsdump REGION tree /local/domain/7
+  xsdump REGION tree --at crash:2 --items         what the store held when life 2 ended
+
+"""
+DIFF_EXAMPLES = """examples:
+  xsdump REGION diff 30s                          the last half minute
+  xsdump REGION diff crash:2 end /local/domain/7  what has become of a domain since
+
+"""
+
 
 def add_arguments(commands: Any) -> None:
     """The commands' part of the command line."""
     tree = commands.add_parser(
         "tree", help="the nodes with values and permissions, now or at a moment",
-        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=TREE_EXAMPLES + moment.WORDS)
     tree.add_argument("path", metavar="PATH", nargs="?", default="/", type=clean_path)
     tree.add_argument("--at", metavar="MOMENT", default="end")
     tree.add_argument("--items", action="store_true",
@@ -37,7 +48,7 @@ def add_arguments(commands: Any) -> None:
     tree.set_defaults(command=show_tree)
     diff = commands.add_parser(
         "diff", help="what differs between two moments",
-        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=DIFF_EXAMPLES + moment.WORDS)
     diff.add_argument("before", metavar="A", help="a moment")
     diff.add_argument("after", metavar="B", nargs="?", default="end", help="a later one")
     diff.add_argument("paths", metavar="PATH", nargs="*", type=clean_path)
