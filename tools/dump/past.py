@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from app import codec
@@ -156,15 +157,16 @@ class Past:
                             said.add(effect[0])
         return sorted(known.items(), key=lambda pair: (isinstance(pair[0], str), pair[0]))
 
-    def walk(self) -> Iterator[Event]:
-        """Everything that has happened, oldest first. While an event is looked at, `state` is
-        what it left, and `is_whole` says whether that is all. The first state is base()'s."""
+    def walk(self, more: Iterable[Record | Gap] = ()) -> Iterator[Event]:
+        """Everything that has happened, oldest first, and then what `more` gives. While an event
+        is looked at, `state` is what it left, and `is_whole` says whether that is all. The first
+        state is base()'s."""
         self.state, self.problems = State(), []
         self.state.apply(self.base())
         self.is_whole = self.is_from_the_beginning
         sequence = time_us = 0
-        life, has_ended = self._first_life(), False
-        for one in self.entries:
+        life, has_ended = self.first_life(), False
+        for one in chain(self.entries, more):
             if isinstance(one, Gap):
                 self.is_whole = False
                 yield Lost(one.position, one.size, sequence, time_us)
@@ -219,7 +221,7 @@ class Past:
                                  f"{digest:016x} at sequence {one.sequence}")
         self.is_whole = agrees
 
-    def _first_life(self) -> int:
+    def first_life(self) -> int:
         """The number of the life that the oldest record belongs to."""
         for one in self.entries:
             if isinstance(one, Record) and one.kind == Kind.LIFE:
