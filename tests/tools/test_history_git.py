@@ -107,7 +107,7 @@ def test_bodies_are_bounded(tmp_path: Path) -> None:
 
 def test_seals_are_the_logs_own(history: Path, region: ArrayMedium) -> None:
     """refs/seals has exactly the sealed commits, by their ids; each tree is main's at that
-    sequence; seal/N is the last one of a life."""
+    sequence; seal/N is the commit of main that a life's last one is about."""
     marks = [event.mark for event in read_past(region).walk() if isinstance(event, Sealed)]
     assert log(history, "%H", ref="refs/seals") == [mark.commit.hex() for mark in marks]
     trees = {int(line.split()[0]): line.split()[1] for line in log(
@@ -116,6 +116,10 @@ def test_seals_are_the_logs_own(history: Path, region: ArrayMedium) -> None:
         assert trees[max(one for one in trees if one <= mark.sequence)] == mark.tree.hex()
     tags = git(history, "tag", "--list", "seal/*").split()
     assert tags == sorted(f"seal/{marks[index].sequence}" for index in (1, 2))
+    for tag in tags:
+        assert git(history, "merge-base", "--is-ancestor", tag, "main") == ""
+        assert git(history, "rev-parse", f"{tag}^{{tree}}").strip() in {
+            mark.tree.hex() for mark in marks}
     assert not (history / ".git/shallow").exists()
 
 

@@ -67,6 +67,7 @@ class Archive:
         self._chain = repository.resolve(SEALS)
         self._has_chain_here = False
         self._sealed_up_to = repository.sealed_up_to()
+        self._seal_seen, self._sealed_tip = 0, b""  # the last one in this process, and its commit
         self._is_in_step = plan.is_in_step
         self._begun: Life | None = None  # a life without a commit yet
         self._asked: list[SealMark] = []
@@ -100,8 +101,7 @@ class Archive:
             if event.sequence > self.last.sequence:
                 self._take_begun(event)
         elif isinstance(event, Sealed):
-            if event.mark.sequence > self._sealed_up_to and (
-                    event.sequence > self.last.sequence):
+            if self._tip and event.sequence > self.last.sequence:
                 self._take_seal(event.mark)
         elif isinstance(event, Carried):
             if event.differences and event.sequence > self.last.sequence:
@@ -157,9 +157,7 @@ class Archive:
         self._settle()
         life = begun.life
         if self._chain is not None:
-            self._import.write(gitstream.reset(
-                f"refs/tags/{self._tag_name(f'seal/{self._sealed_up_to}')}",
-                gitstream.SEAL if self._has_chain_here else _hex(self._chain)))
+            self._tag_seal()
         if not begun.is_clean and self._tip and life.number > 1:
             self.tag_death(life.number - 1, life.time_us, Death(life.cause, None))
         self._begun = life
@@ -178,13 +176,19 @@ class Archive:
     # -- seals
 
     def _take_seal(self, mark: SealMark) -> None:
+        self._seal_seen, self._sealed_tip = mark.sequence, self._tip
+        if self._has_tip_here:
+            self._import.write(gitstream.alias(gitstream.SEALED, self._tip))
+            self._sealed_tip = gitstream.SEALED
+        if mark.sequence <= self._sealed_up_to:
+            return
         computed = oid.commit_id(mark.tree, mark.parent or None, SEAL_AUTHOR, mark.time_s,
                                  seal_message(mark.sequence))
         if computed != mark.commit:
             self.problems.append(f"seal at sequence {mark.sequence}: commit {mark.commit.hex()}, "
                                  f"computed {computed.hex()}")
             return
-        if not self.last.is_whole or not self._tip or self._repository.is_sha256:
+        if not self.last.is_whole or self._repository.is_sha256:
             self.unknown += 1
             return
         self._import.ask_tree(self._tip)
@@ -219,6 +223,14 @@ class Archive:
             SEALS.encode(), gitstream.SEAL, (gitstream.SERVER, gitstream.SERVER), mark.time_s,
             seal_message(mark.sequence).encode(), gitstream.root_is(mark.tree), parent))
         self._chain, self._sealed_up_to, self._has_chain_here = mark.commit, mark.sequence, True
+
+    def _tag_seal(self) -> None:
+        """The newest proven state of a life: a commit of main, which can be pushed anywhere."""
+        target = (self._sealed_tip if self._seal_seen == self._sealed_up_to
+                  else _hex(self._repository.commit_at(self._sealed_up_to)))
+        if target:
+            name = self._tag_name(f"seal/{self._sealed_up_to}")
+            self._import.write(gitstream.reset(f"refs/tags/{name}", target))
 
     def _end_chain(self) -> None:
         if self._chain is not None:
@@ -260,6 +272,7 @@ class Archive:
         self._import = FastImport(str(self._repository.git_dir))
         self._tip = _hex(self._repository.resolve(MAIN))
         self._has_tip_here = self._has_chain_here = False
+        self._seal_seen = 0
 
     # -- commits
 

@@ -32,7 +32,7 @@ EXIT_DIFFERS = 1
 EXIT_REFUSED = 2
 EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
-KEEP_S = 2.0  # between two checkpoints while following
+KEEP_S = 1.0  # between two checkpoints while following
 TIDY_EVERY = 100  # of them
 PROGRESS_S = 0.2
 

@@ -23,6 +23,7 @@ SEALS = "refs/seals"
 SEALS_BEFORE = "refs/seals-before"
 CONFIG = "xsdump.archive"
 VERSION = "1"
+LOOKED_BACK = 1000  # commits
 PACKS_MAX = 24  # then they are put together
 
 
@@ -54,6 +55,15 @@ class Repository:
         """Whether main has a commit of the record with this checksum."""
         return bool(self._git("log", "-1", "--format=%H", "--fixed-strings",
                               f"--grep=Record: {check}", MAIN).strip())
+
+    def commit_at(self, sequence: int) -> bytes | None:
+        """The newest commit of main that is of no later record; None if there is none nearby."""
+        if self.resolve(MAIN) is None:
+            return None
+        said = self._git("log", f"-{LOOKED_BACK}", "--format=%H "
+                         "%(trailers:key=Sequence,valueonly,separator=)", MAIN)
+        return next((bytes.fromhex(commit) for commit, at in map(str.split,
+                     said.decode().splitlines()) if int(at) <= sequence), None)
 
     def resolve(self, ref: str) -> bytes | None:
         """The id that a ref has."""

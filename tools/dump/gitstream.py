@@ -22,7 +22,8 @@ from tools.dump.state import Difference, State
 
 SERVER = b"tardigrade <tardigrade@xenstore>"
 TIP = b":1"  # the mark of the newest commit of main
-SEAL = b":2"  # and of the newest seal
+SEAL = b":2"  # of the newest seal
+SEALED = b":3"  # and of the commit of main that it is about
 
 
 def identity(domid: int) -> bytes:
@@ -49,6 +50,11 @@ def tag(name: str, target: bytes, time_s: int, message: bytes) -> bytes:
     """An annotated tag; one of that name is replaced."""
     return b"tag %b\nfrom %b\ntagger %b %d +0000\n" % (name.encode(), target, SERVER, time_s) \
         + data(message)
+
+
+def alias(mark: bytes, target: bytes) -> bytes:
+    """`mark` now is `target`, whatever that will be later."""
+    return b"alias\nmark %b\nto %b\n\n" % (mark, target)
 
 
 def reset(ref: str, target: bytes) -> bytes:

@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: Apache-2.0
+"""xsdump git goes on with what there is: many runs make what one would, and what is missing is
+told, never papered over. Also beside a server, and behind an interrupt.
+
+Method: images of one region at several moments, archived one after the other; refs are compared
+with those of a single run, trees with the ids that the server has sealed itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from persist import layout
+from persist.reader import LogReader
+from persist.record import Kind
+from tests.app.test_main import Daemon
+from tests.crash.world import ArrayMedium
+from tests.tools.history_world import Host, archive, eventful, git, is_sound, log, tree_of
+from tools.dump import archive as archive_module
+from tools.dump import git as command
+from tools.dump.archive import Archive
+from tools.dump.past import Event, read_past
+
+REFS = ("for-each-ref", "--format=%(refname) %(objectname)")
+STATE = "%(trailers:key=State,valueonly,separator=)"
+TOOL = str(Path(__file__).resolve().parents[2] / "tools" / "xsdump")
+TIMEOUT_S = 30
+
+
+def stages() -> Iterator[ArrayMedium]:
+    """A region at many moments of its past."""
+    host = Host()
+    yield host.image()
+    for number in range(4):
+        host.write(number, f"/a/{number}", b"1")
+        yield host.image()
+        host.seal()
+        yield host.image()
+    host.die("KeyError: 5")
+    yield host.image()
+    host.end()
+    yield host.image()
+    host.die()
+    host.ask(3, (11, 0, b"/a/b\0002"), (13, 0, b"/a/1\0"), (11, 0, b"/a/1/c\0003"))
+    yield host.image()
+    host.seal()
+    host.die("again")
+    yield host.image()
+
+
+def sealed(host: Host) -> str:
+    """The tree of the present state, as the server itself seals it."""
+    host.seal()
+    mark = host.life.journal.last_seal
+    assert mark is not None
+    return mark.tree.hex()
+
+
+def tree(directory: Path) -> str:
+    """Main's."""
+    return git(directory, "rev-parse", "main^{tree}").strip()
+
+
+def damage(medium: ArrayMedium, position: int) -> None:
+    """One bit of the record there."""
+    medium.bytes[layout.LOG_OFFSET + (position + 50) % layout.log_size(medium.size)] ^= 4
+
+
+def position_of(medium: ArrayMedium, sequence: int) -> int:
+    """Of a record that is still there."""
+    return next(one.position for one in read_past(medium).entries
+                if getattr(one, "sequence", 0) == sequence)
+
+
+def test_many_runs_make_what_one_does(tmp_path: Path) -> None:
+    """Every ref is the same: main, seals, lives, deaths. A run without news changes nothing."""
+    image = None
+    for image in stages():
+        assert archive(image, tmp_path / "many", "--bare") == 0
+    assert image is not None
+    assert archive(image, tmp_path / "one", "--bare") == 0
+    refs = git(tmp_path / "many", *REFS)
+    assert refs == git(tmp_path / "one", *REFS) and "refs/tags/crash/1" in refs
+    assert archive(image, tmp_path / "many") == 0
+    assert git(tmp_path / "many", *REFS) == refs and is_sound(tmp_path / "many")
+
+
+def test_what_was_cleaned_away_is_said(tmp_path: Path) -> None:
+    """The first commit says so; commits are incomplete until the state is proven, then every tree
+    is exactly the state; seals begin at a shallow root, and main can be pushed and cloned."""
+    host = Host()
+    host.write(5, "/kept", b"from the beginning")
+    host.seal()
+    host.fill(1.5)
+    host.seal()
+    for number in range(8):
+        host.write(5, "/late", b"%d" % number)
+        host.seal()
+    host.die()
+    image, place = host.image(), tmp_path / "a"
+    assert archive(image, place, "--bare") == 0 and is_sound(place)
+    first, *states = log(place, f"%s|{STATE}")
+    past = read_past(image)
+    assert first == f"the history begins at sequence {past.first}|incomplete"
+    assert "cleaned away" in git(place, "log", "--max-parents=0", "--format=%b")
+    is_whole = [line.endswith("|") for line in states]
+    assert is_whole == sorted(is_whole) and is_whole[-1]
+    trees = [tree_of(past) for event in past.walk() if type(event).__name__ == "Change"]
+    assert log(place, "%T")[1:] == trees and trees[-1] == sealed(host)
+    root = git(place, "log", "--max-parents=0", "--format=%H", "refs/seals").strip()
+    assert (place / "shallow").read_text() == root + "\n"
+    assert len(log(place, "%H", ref="refs/seals")) >= 8
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main",
+                    str(tmp_path / "remote")], check=True)
+    git(place, "push", "-q", (tmp_path / "remote").as_uri(), "main", "--tags")
+    assert git(tmp_path / "remote", "rev-parse", "main") == git(place, "rev-parse", "main")
+    assert "seal/" in git(tmp_path / "remote", "tag")
+    subprocess.run(["git", "clone", "-q", place.as_uri(), str(tmp_path / "b")], check=True)
+    assert is_sound(tmp_path / "remote") and is_sound(tmp_path / "b")
+    assert not (tmp_path / "b/.git/shallow").exists()
+
+
+def test_the_archive_goes_back_further_than_the_region(tmp_path: Path) -> None:
+    """What the region has forgotten since stays in main, which is whole all the time."""
+    host, place = Host(), tmp_path / "a"
+    host.write(5, "/first", b"1")
+    host.write(5, "/gone/below", b"1")
+    for _ in range(12):
+        assert archive(host.image(), place, "--bare") == 0
+        host.fill(0.3)
+    host.ask(1, (13, 0, b"/gone\0"))
+    expected = sealed(host)
+    assert archive(host.image(), place) == 0
+    assert tree(place) == expected and is_sound(place)
+    assert set(log(place, STATE)) == {""} and not read_past(host.image()).is_from_the_beginning
+    sequences = [int(one) for one in log(place, "%(trailers:key=Sequence,valueonly,separator=)")]
+    assert sequences == sorted(set(sequences)) and sequences[0] == 2
+    assert not any("LOST" in line for line in log(place, "%s"))
+
+
+def test_a_gap_is_a_commit(tmp_path: Path) -> None:
+    """Records that nobody has archived in time: said, from which to which; the state is what the
+    region proves."""
+    host, place = Host(), tmp_path / "a"
+    host.write(5, "/first", b"1")
+    host.write(5, "/gone", b"1")
+    assert archive(host.image(), place, "--bare") == 0
+    last = host.life.journal.log.sequence
+    host.ask(5, (13, 0, b"/gone\0"))
+    host.fill(3)
+    expected = sealed(host)
+    assert archive(host.image(), place) == 0
+    first = read_past(host.image()).first
+    assert f"LOST: records {last + 1} to {first - 1}|incomplete" in log(place, f"%s|{STATE}")
+    assert tree(place) == expected and log(place, STATE)[-1] == "" and is_sound(place)
+    refs = git(place, *REFS)
+    assert archive(host.image(), place) == 0 and git(place, *REFS) == refs
+
+
+@pytest.mark.parametrize("turns", [1, 60])
+def test_another_region_goes_on_in_the_same_archive(tmp_path: Path, turns: int) -> None:
+    """After a host's boot: a commit says so and empties the tree; its tags have names of their own;
+    the seals of before are kept. Whether it is shorter than the one before, or longer."""
+    place = tmp_path / "a"
+    assert archive(eventful().image(), place, "--bare") == 0
+    before = git(place, "rev-parse", "refs/seals")
+    other = Host(time_us=1_800_000_000_000_000)
+    for number in range(turns):
+        other.write(1, "/new", b"%d" % number)
+    expected = sealed(other)
+    assert archive(other.image(), place) == 0
+    assert tree(place) == expected and is_sound(place)
+    assert "region 2 begins: the store was made anew" in log(place, "%s")
+    assert log(place, "%T")[-2 - turns] == "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+    assert log(place, "%s", "-1", ref="region-2/life/1") == ["life 1 begins"]
+    assert git(place, "rev-parse", "refs/seals-before/1") == before
+    other.die("boom")
+    assert archive(other.image(), place) == 0
+    assert "boom" in git(place, "for-each-ref", "--format=%(contents:subject)",
+                         "refs/tags/region-2/crash/1")
+    assert log(place, "%s").count("region 2 begins: the store was made anew") == 1
+
+
+def test_an_older_copy_adds_nothing(tmp_path: Path) -> None:
+    """All that it has is there already."""
+    copies, place = list(stages()), tmp_path / "a"
+    assert archive(copies[-1], place, "--bare") == 0
+    refs = git(place, *REFS)
+    for copy in copies[2:]:
+        assert archive(copy, place) == 0
+        assert git(place, *REFS) == refs
+
+
+def test_damage_is_a_commit(tmp_path: Path) -> None:
+    """A record in the middle is lost: a commit says so, nothing is whole behind it until all was
+    carried forward; then main is the state again. In one run, or in two."""
+    host = Host()
+    for number in range(30):
+        host.write(5, f"/d/{number % 10}", b"%d" % number)
+    lost = host.life.journal.log.sequence - 4
+    damage(host.medium, position_of(host.medium, lost))
+    host.die()
+    host.write(5, "/behind", b"1")
+    image = host.image()
+    for words in ("one", "two"):
+        assert archive(image, tmp_path / words, "--bare") == 0
+    lines = log(tmp_path / "one", f"%s|{STATE}")
+    at = next(index for index, line in enumerate(lines) if line.startswith("LOST: "))
+    assert f"behind record {lost - 1}|incomplete" in lines[at] and lines[at - 1].endswith("|")
+    assert lines[-2].startswith("life 2 begins") and is_sound(tmp_path / "one")
+    host.fill(0.9)
+    assert archive(host.image(), tmp_path / "two") == 0
+    host.seal()
+    assert archive(host.image(), tmp_path / "two") == 0
+    assert tree(tmp_path / "two") == sealed(host) and log(tmp_path / "two", STATE)[-1] == ""
+
+
+def test_the_last_archived_record_is_damaged_later(tmp_path: Path) -> None:
+    """The next one still names it: nothing is missing. If that one is damaged as well, it cannot
+    be told: a commit says so, once."""
+    host, place = Host(), tmp_path / "a"
+    for number in range(10):
+        host.write(5, f"/d/{number}", b"%d" % number)
+    assert archive(host.image(), place, "--bare") == 0
+    host.write(5, "/next", b"1")
+    damage(host.medium, position_of(host.medium, host.life.journal.log.sequence - 1))
+    shutil.copytree(place, tmp_path / "b")
+    assert archive(host.image(), tmp_path / "b") == 0
+    assert log(tmp_path / "b", f"%s|{STATE}")[-2:] == ["WRITE /d/9|", "WRITE /next|"]
+    damage(host.medium, position_of(host.medium, host.life.journal.log.sequence))
+    host.life.journal.log.append(Kind.END, b"")
+    for _ in range(2):
+        assert archive(host.image(), place) == 0
+        assert log(place, f"%s|{STATE}")[-1].startswith("LOST: what came behind record")
+        assert log(place, "%s")[-2] == "WRITE /d/9"
+
+
+def test_a_damaged_beginning(tmp_path: Path) -> None:
+    """The first record is lost: said, and no history is made up."""
+    host = eventful()
+    damage(host.medium, 0)
+    assert archive(host.image(), tmp_path / "a", "--bare") == 0
+    assert "What was before is damaged." in git(tmp_path / "a", "log", "--max-parents=0",
+                                                "--format=%b")
+    assert is_sound(tmp_path / "a")
+
+
+def test_every_damage_leaves_a_sound_archive(tmp_path: Path) -> None:
+    """Whichever record it is, alone or with its neighbour, in the first run or in the second."""
+    image = eventful().image()
+    positions = [one.position for one in read_past(image).entries]
+    for number, position in enumerate(positions[::7]):
+        hurt = ArrayMedium(bytes(image.bytes))
+        damage(hurt, position)
+        if number % 2:
+            one = LogReader(image).record_at(position)
+            assert one is not None
+            damage(hurt, position + one.size)
+        place = tmp_path / str(number)
+        assert archive(hurt, place, "--bare") in (0, 1) and is_sound(place)
+        assert archive(image, place) in (0, 1) and is_sound(place)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_an_interrupt_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                    is_killed: bool) -> None:
+    """By SIGINT: 130, all up to there is kept. By a kill: what was kept last is. Then the next run
+    makes what one run alone would have made."""
+    image = eventful().image()
+    assert archive(image, tmp_path / "one", "--bare") == 0
+    taken = Archive.take
+    events = 0
+
+    def take(self: Archive, event: Event) -> None:
+        nonlocal events
+        events += 1
+        taken(self, event)
+        if events % 15 == 0:
+            if is_killed:
+                raise MemoryError("killed")
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Archive, "take", take)
+    monkeypatch.setattr(archive_module, "KEPT_EVERY", 4)
+    place = tmp_path / "many"
+    counts = [0]
+    if is_killed:
+        with pytest.raises(MemoryError):
+            archive(image, place, "--bare")
+    else:
+        assert archive(image, place, "--bare") == 130
+    counts.append(len(log(place, "%H")))
+    assert 4 < counts[-1] < 20 and is_sound(place)
+    monkeypatch.setattr(Archive, "take", taken)
+    assert archive(image, place) == 0
+    assert git(place, *REFS) == git(tmp_path / "one", *REFS)
+
+
+def test_git_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 3 and git's own words; later it works."""
+    images, place = list(stages()), tmp_path / "a"
+    assert archive(images[3], place, "--bare") == 0
+    lock = place / "refs/heads/main.lock"
+    lock.write_text("")
+    capsys.readouterr()
+    assert archive(images[-1], place) == 3
+    assert "main.lock" in capsys.readouterr().err
+    lock.unlink()
+    assert archive(images[-1], place) == 0 and is_sound(place)
+
+
+def test_the_work_tree_of_somebody_at_work(tmp_path: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    """It follows main, but not where files were changed, or HEAD is elsewhere."""
+    images, place = list(stages()), tmp_path / "a"
+    assert archive(images[2], place) == 0
+    assert archive(images[4], place) == 0 and (place / "a/1/.v").exists()
+    (place / "a/1/.v").write_text("mine")
+    assert archive(images[6], place) == 0
+    assert "its files were changed" in capsys.readouterr().out
+    assert (place / "a/1/.v").read_text() == "mine" and not (place / "a/2").exists()
+    git(place, "checkout", "-q", "-f", "--detach", "life/1")
+    assert archive(images[8], place) == 0
+    assert "HEAD is not on main" in capsys.readouterr().out and not (place / "a").exists()
+    git(place, "checkout", "-q", "main")
+    assert archive(images[-1], place) == 0 and (place / "a/1/c/.v").read_text() == "3"
+
+
+def test_commits_of_others_on_main_are_refused(tmp_path: Path) -> None:
+    """Exit code 2: where to go on is not known."""
+    image, place = eventful().image(), tmp_path / "a"
+    assert archive(image, place) == 0
+    git(place, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-q", "--allow-empty",
+        "-m", "mine")
+    assert archive(image, place) == 2
+
+
+def test_beside_a_server(tmp_path: Path) -> None:
+    """--follow: what a server does is in the archive seconds later, its crash and its next life
+    too; in the end it is what one run makes."""
+    daemon = Daemon(tmp_path)
+    daemon.wait_until_listening()
+    place, region = tmp_path / "a", str(tmp_path / "region")
+    follower = subprocess.Popen([TOOL, region, "git", "--bare", "--follow", str(place)],
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        wait_for(place, "life 1 begins")
+        write(daemon, b"/live", b"1")
+        wait_for(place, "WRITE /live")
+        daemon.end(signal.SIGKILL)
+        daemon = Daemon(tmp_path)
+        daemon.wait_until_listening()
+        wait_for(place, "life 2 begins")
+        assert git(place, "tag", "--list", "crash/*") == "crash/1\n"
+        write(daemon, b"/live", b"2")
+        follower.terminate()
+        said, _ = follower.communicate(timeout=TIMEOUT_S)
+        assert follower.returncode == 0 and b"commits added" in said
+    finally:
+        follower.kill()
+        follower.communicate()
+        daemon.end()
+    tool = subprocess.run([TOOL, region, "git", str(place)], timeout=TIMEOUT_S)
+    again = subprocess.run([TOOL, region, "git", "--bare", str(tmp_path / "b")], timeout=TIMEOUT_S)
+    assert tool.returncode == again.returncode == 0 and is_sound(place)
+    assert git(place, *REFS) == git(tmp_path / "b", *REFS)
+
+
+def write(daemon: Daemon, path: bytes, value: bytes) -> None:
+    """One WRITE by the socket."""
+    import socket
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(daemon.socket_path)
+        payload = path + b"\0" + value
+        sock.sendall(b"\x0b\0\0\0" + bytes(8) + len(payload).to_bytes(4, "little") + payload)
+        assert sock.recv(100).endswith(b"OK\0")
+
+
+def wait_for(place: Path, subject: str) -> None:
+    """Until the archive has a commit with this subject."""
+    end = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end:
+        done = subprocess.run(["git", "--git-dir", str(place), "log", "--format=%s", "main"],
+                              capture_output=True, text=True)
+        if subject in done.stdout.splitlines():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no commit {subject}")
+
+
+def test_while_following_packs_are_put_together(tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each checkpoint leaves a pack; there are never many."""
+    import tools.dump.gitrepo as gitrepo
+    monkeypatch.setattr(gitrepo, "PACKS_MAX", 4)
+    images, place = list(stages()), tmp_path / "a"
+    for image in images:
+        assert archive(image, place, "--bare") == 0
+        assert len(list((place / "objects/pack").glob("*.pack"))) <= 6
+    assert command.TIDY_EVERY * command.KEEP_S >= 60 and is_sound(place)
