@@ -6,6 +6,7 @@ against a walk over the region. Going on with an archive: test_history_goes_on.p
 
 from __future__ import annotations
 
+import io
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from app import codec
 from app.journal import SEAL_AUTHOR, seal_message
 from persist import oid
 from persist.intent import write_intent
+from persist.log import format_region
 from persist.record import Kind
 from persist.region import open_region, open_region_for_reading
 from tests.crash.world import ArrayMedium
@@ -30,8 +32,9 @@ from tests.tools.history_world import (
     log,
     tree_of,
 )
+from tools import xsdump
+from tools.dump import git as command
 from tools.dump.past import Change, Sealed, read_past
-from tools.xsdump import main
 
 TRAILERS = "%(trailers:key={},valueonly,separator=)"
 
@@ -214,16 +217,16 @@ def test_the_last_death(tmp_path: Path) -> None:
     path = tmp_path / "region"
     path.write_bytes(host.medium.bytes)
     server = open_region(str(path), None)
-    assert main([str(path), "git", str(tmp_path / "a")]) == 0
+    assert xsdump.main([str(path), "git", str(tmp_path / "a")]) == 0
     assert git(tmp_path / "a", "tag", "--list", "crash/3") == ""
     server.close()
-    assert main([str(path), "git", str(tmp_path / "a")]) == 0
+    assert xsdump.main([str(path), "git", str(tmp_path / "a")]) == 0
     text = git(tmp_path / "a", "for-each-ref", "--format=%(contents)", "refs/tags/crash/3")
     assert text.startswith("life 3 ended by: kernel: divide error at rip 0x1 in restart 3\n")
     assert "In flight: the request at position 4711 of connection 5" in text and "| rax 1" in text
     host.end()
     path.write_bytes(host.medium.bytes)
-    assert main([str(path), "git", str(tmp_path / "b")]) == 0
+    assert xsdump.main([str(path), "git", str(tmp_path / "b")]) == 0
     assert git(tmp_path / "b", "tag", "--list", "crash/3") == ""
 
 
@@ -272,7 +275,39 @@ def test_an_empty_repository_is_taken(region: ArrayMedium, tmp_path: Path) -> No
         tmp_path / "a")
 
 
+def test_progress(region: ArrayMedium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal: how far, how many, how fast; and the line is gone in the end."""
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("tools.dump.git.PROGRESS_S", 0)
+    assert archive(region, tmp_path / "a", "--bare") == 0
+    shown = terminal.getvalue().split("\r")
+    assert "%, " in shown[20] and " commits, " in shown[20] and " a second" in shown[20]
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_the_units(tmp_path: Path) -> None:
+    """What systemd is told to run is understood, and exists."""
+    tools = Path(command.__file__).resolve().parents[1]
+    service = (tools / "xsdump-archive.service").read_text("utf-8")
+    line = next(one for one in service.splitlines() if one.startswith("ExecStart="))
+    program, *words = line.partition("=")[2].split()
+    assert (tools.parent / program.removeprefix("/opt/tardigrade/")).is_file()
+    options = xsdump.parse([word.strip("${}") for word in words])
+    assert options.command is command.export and options.bare and options.follow
+    timer = (tools / "xsdump-archive.timer").read_text("utf-8")
+    unit = next(one for one in timer.splitlines() if one.startswith("Unit="))
+    assert (tools / unit.partition("=")[2]).is_file()
+
+
 def test_a_new_region(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing was recorded: said, and no commit."""
-    assert archive(ArrayMedium(1 << 20), tmp_path / "a") == 0
-    assert "nothing was recorded" in capsys.readouterr().out
+    """Nothing was recorded, or a server has died before it could: said, and no commit."""
+    formatted = ArrayMedium(1 << 20)
+    format_region(formatted)
+    for medium in (ArrayMedium(1 << 20), formatted):
+        assert archive(medium, tmp_path / "a") == 0
+        assert "nothing was recorded" in capsys.readouterr().out

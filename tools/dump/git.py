@@ -129,7 +129,7 @@ def export(region: Medium, options: argparse.Namespace) -> int:
 
 def _export(region: Medium, repository: Repository, options: argparse.Namespace) -> int:
     past = read_past(region)
-    if past.found is None or past.found.state is None:
+    if not past.first:
         print("nothing was recorded in this region yet")
         return 0
     checks = Checks(past)
