@@ -222,6 +222,18 @@ def test_damage_is_a_commit(tmp_path: Path) -> None:
     assert tree(tmp_path / "two") == sealed(host) and log(tmp_path / "two", STATE)[-1] == ""
 
 
+def test_a_lost_removal(tmp_path: Path) -> None:
+    """A node that comes back under another ordinal was removed in between, with all below it."""
+    host = Host()
+    host.write(5, "/x/old", b"1")
+    host.ask(5, (13, 0, b"/x\0"))
+    damage(host.medium, position_of(host.medium, host.life.journal.log.sequence))
+    host.write(5, "/x/new", b"1")
+    assert archive(host.image(), tmp_path / "a") == 0
+    assert log(tmp_path / "a", "%s")[-2].startswith("LOST: ")
+    assert (tmp_path / "a/x/new/.v").exists() and not (tmp_path / "a/x/old").exists()
+
+
 def test_the_last_archived_record_is_damaged_later(tmp_path: Path) -> None:
     """The next one still names it: nothing is missing. If that one is damaged as well, it cannot
     be told: a commit says so, once."""
