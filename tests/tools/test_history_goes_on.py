@@ -21,6 +21,7 @@ from persist import layout
 from persist.reader import LogReader
 from persist.record import Kind
 from tests.app.test_main import Daemon
+from tests.bench.history import fill
 from tests.crash.world import ArrayMedium
 from tests.tools.history_world import Host, archive, eventful, git, is_sound, log, tree_of
 from tools.dump import archive as archive_module
@@ -254,6 +255,27 @@ def test_the_last_archived_record_is_damaged_later(tmp_path: Path) -> None:
         assert log(place, "%s")[-2] == "WRITE /d/9"
 
 
+@pytest.mark.parametrize("is_said_again", [True, False])
+def test_the_archive_has_what_is_lost_later(tmp_path: Path, is_said_again: bool) -> None:
+    """What it has of a record that is damaged now is newer than what the region knows. So a change
+    back to that must be a change here, too; and where the region's state is proven again, it
+    counts, wherever the archive differs."""
+    host, place = Host(), tmp_path / "a"
+    host.write(5, "/k", b"before")
+    host.write(5, "/k", b"archived")
+    assert archive(host.image(), place) == 0
+    host.write(5, "/else", b"1")
+    if not is_said_again:
+        host.write(5, "/k", b"before")
+    for sequence in range(host.life.journal.log.sequence, 3, -1):
+        damage(host.medium, position_of(host.medium, sequence))
+    host.write(5, "/else" if not is_said_again else "/k", b"before")
+    assert archive(host.image(), place) == 0
+    assert (place / "k/.v").read_bytes() == b"before"
+    assert log(place, "%s")[-2].startswith("LOST: what came behind")
+    assert (log(place, STATE)[-1] == "incomplete") is is_said_again
+
+
 def test_a_damaged_beginning(tmp_path: Path) -> None:
     """The first record is lost: said, and no history is made up."""
     host = eventful()
@@ -312,6 +334,28 @@ def test_an_interrupt_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert 4 < counts[-1] < 20 and is_sound(place)
     monkeypatch.setattr(Archive, "take", taken)
     assert archive(image, place) == 0
+    assert git(place, *REFS) == git(tmp_path / "one", *REFS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_real_interrupt(tmp_path: Path, number: signal.Signals) -> None:
+    """Of the whole process group, as from a terminal, in the middle of thousands of commits: the
+    archive is sound, and goes on; twice."""
+    path, place = tmp_path / "region", tmp_path / "many"
+    fill(str(path), 30, 12_000)
+    for _ in range(2):
+        process = subprocess.Popen([TOOL, str(path), "git", "--bare", str(place)],
+                                   start_new_session=True, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not any(
+                one.stat().st_size > 300_000 for one in place.glob("objects/pack/tmp_pack_*")):
+            time.sleep(0.01)
+        os.killpg(process.pid, number)
+        assert process.wait(TIMEOUT_S) == (130 if number != signal.SIGKILL else -number)
+        assert number == signal.SIGKILL or is_sound(place)
+    for directory in (place, tmp_path / "one"):
+        subprocess.run([TOOL, str(path), "git", "--bare", str(directory)], check=True,
+                       timeout=10 * TIMEOUT_S)
     assert git(place, *REFS) == git(tmp_path / "one", *REFS)
 
 

@@ -2,8 +2,9 @@
 """git fast-import as a process that is written to, asked, and made to keep what it has.
 
 I1. Few answers are owed at any time: both sides can never wait for each other.
-I2. What was written before a checkpoint is in the repository, whatever becomes of us. An interrupt
-    from the terminal does not reach the process: it ends when we have ended.
+I2. What was written before a checkpoint is in the repository, whatever becomes of us; what was
+    written behind it is only if we have said that we are done. An interrupt from the terminal does
+    not reach the process.
 Knows nothing of what is written. The environment is only git's allocator: see MALLOC."""
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class FastImport:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             ["git", "--git-dir", git_dir, "-c", "core.compression=1", "-c",
-             "fastimport.unpackLimit=0", "fast-import", "--quiet"],
+             "fastimport.unpackLimit=0", "fast-import", "--quiet", "--done"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0,
             env=environment() | MALLOC, start_new_session=True)
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -83,6 +84,7 @@ class FastImport:
 
     def close(self) -> None:
         """The end: everything is kept."""
+        self.write(b"done\n")
         self._flush()
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()

@@ -15,12 +15,13 @@ from typing import Any
 from app import path as paths
 from app.effects import Item
 from app.items import group_of
+from app.journal import SEAL_AUTHOR
 from app.path import ROOT, Path
 from app.seal import NAME_MAX, entry_name, item_text, perms_text
 from app.tree import Node
 from tools.dump.state import Difference, State
 
-SERVER = b"tardigrade <tardigrade@xenstore>"
+SERVER = SEAL_AUTHOR.encode()
 TIP = b":1"  # the mark of the newest commit of main
 SEAL = b":2"  # of the newest seal
 SEALED = b":3"  # and of the commit of main that it is about
