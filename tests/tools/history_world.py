@@ -19,6 +19,13 @@ from tools.dump import git as command
 from tools.dump.past import Carried, Change, Past, read_past
 
 WRITE, RM, SET_PERMS, WATCH, START, END, QUOTA = 11, 13, 14, 4, 6, 7, 26
+WITH_RING = 9
+
+
+class Ring(Client):
+    """A client whose watches are kept, as those of a guest's ring are."""
+
+    is_durable = True
 
 
 class OneLife(Life):
@@ -52,7 +59,8 @@ class Host:
     def ask(self, domid: int, *requests: tuple[int, int, bytes]) -> list[bytes]:
         """A turn of a domain's requests."""
         if domid not in self.life.domains:
-            client = Client(100 + domid, domid, privileged=True, pid=domid * 11)
+            kind = Ring if domid == WITH_RING else Client
+            client = kind(100 + domid, domid, privileged=True, pid=domid * 11)
             self.life.domains[domid] = client
             self.life.store.clients.add(client)
         own, self.life.client = self.life.client, self.life.domains[domid]
@@ -92,6 +100,7 @@ def eventful() -> Host:
     host.seal()
     host.ask(0, (SET_PERMS, 0, b"/local/domain/3\0n0\0r7\0"))
     host.ask(0, (QUOTA, 0, b"nodes\x0099\0"))
+    host.ask(WITH_RING, (WATCH, 0, b"/local\0token\0"), (WATCH, 0, b"/tool\0token\0"))
     host.write(3, "/local/domain/3/state", b"")
     host.seal()
     host.die("Traceback (most recent call last):\n  File x\nRuntimeError: the end\n")

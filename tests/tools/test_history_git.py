@@ -183,9 +183,11 @@ def test_a_seal_that_differs(tmp_path: Path, field: str,
                              capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1, and which; the rest is there, and the next seal is not hung on a lie."""
     host = eventful()
+    host.seal()
     mark = host.life.journal.last_seal
     assert mark is not None
-    lie = mark._replace(**{field: b"x" * 20}, sequence=host.life.journal.log.sequence)
+    lie = mark._replace(**{field: b"x" * 20}, parent=mark.commit,
+                        sequence=host.life.journal.log.sequence)
     host.life.journal.log.append(Kind.SEAL, codec.encode_seal(lie))
     assert archive(host.image(), tmp_path / "a") == 1
     assert f"DIFFERS: seal at sequence {lie.sequence}: " in capsys.readouterr().out

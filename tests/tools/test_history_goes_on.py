@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 
 from persist import layout
+from persist.history import Gap
 from persist.reader import LogReader
-from persist.record import Kind
+from persist.record import Kind, Record
+from persist.region import Medium
 from tests.app.test_main import Daemon
 from tests.bench.history import fill
 from tests.crash.world import ArrayMedium
@@ -221,6 +223,39 @@ def test_damage_is_a_commit(tmp_path: Path) -> None:
     host.seal()
     assert archive(host.image(), tmp_path / "two") == 0
     assert tree(tmp_path / "two") == sealed(host) and log(tmp_path / "two", STATE)[-1] == ""
+
+
+def test_what_is_carried_forward_is_known_again(tmp_path: Path) -> None:
+    """A running server still knows what a damaged record said, and says it again in time. Then all
+    is known; also while the damage is in a part of the log that may be reused any moment."""
+    host = Host()
+    host.fill(0.3)
+    host.write(5, "/kept", b"1")
+    damage(host.medium, position_of(host.medium, host.life.journal.log.sequence))
+    host.fill(0.75)
+    assert archive(host.image(), tmp_path / "a") == 0
+    subjects = log(tmp_path / "a", "%s")
+    at = next(index for index, one in enumerate(subjects) if one.startswith("known again: "))
+    assert subjects[:at][-1].startswith("WRITE /loud") and "LOST: " in "".join(subjects[:at])
+    (subject,) = log(tmp_path / "a", "%s", "--", "kept")
+    assert subject.startswith("known again: ")
+    for directory in ("a", "b"):
+        expected = sealed(host)
+        assert archive(host.image(), tmp_path / directory) == 0
+        assert tree(tmp_path / directory) == expected, directory
+        host.fill(0.05)
+
+
+def test_damage_at_the_very_beginning_of_a_full_log(tmp_path: Path) -> None:
+    """It may be reused any moment, so it is no gap, and what was in it is known by inference."""
+    host = Host()
+    host.write(5, "/kept", b"1")
+    damage(host.medium, position_of(host.medium, host.life.journal.log.sequence))
+    host.fill(0.9)
+    expected = sealed(host)
+    assert read_past(host.image()).is_from_the_beginning
+    assert archive(host.image(), tmp_path / "a") == 0
+    assert tree(tmp_path / "a") == expected
 
 
 def test_a_lost_removal(tmp_path: Path) -> None:
@@ -427,6 +462,28 @@ def test_beside_a_server(tmp_path: Path) -> None:
     again = subprocess.run([TOOL, region, "git", "--bare", str(tmp_path / "b")], timeout=TIMEOUT_S)
     assert tool.returncode == again.returncode == 0 and is_sound(place)
     assert git(place, *REFS) == git(tmp_path / "b", *REFS)
+
+
+def test_following_with_a_new_git_for_each_record(tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept and tidied after every record, whatever it is: nothing rests on one process of git's."""
+    first, *_, final = stages()
+
+    def appended(_: Medium, position: int) -> Iterator[Record | Gap | None]:
+        for one in read_past(final).entries:
+            if one.position >= position:
+                yield one
+                yield None
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield None
+
+    monkeypatch.setattr(command, "follow", appended)
+    monkeypatch.setattr(command, "KEEP_S", -1)
+    monkeypatch.setattr(command, "TIDY_EVERY", 1)
+    assert archive(first, tmp_path / "many", "--bare", "--follow") == 0
+    assert archive(final, tmp_path / "one", "--bare") == 0
+    assert git(tmp_path / "many", *REFS) == git(tmp_path / "one", *REFS)
+    assert is_sound(tmp_path / "many")
 
 
 def write(daemon: Daemon, path: bytes, value: bytes) -> None:

@@ -19,7 +19,7 @@ from app.journal import SEAL_AUTHOR, seal_message
 from persist import oid
 from tools.dump import gitstream, gitwords
 from tools.dump.continuation import Plan
-from tools.dump.death import Death, death_text
+from tools.dump.death import Death, death_text, recorded_death
 from tools.dump.gitimport import ASKED_MAX, FastImport
 from tools.dump.gitrepo import MAIN, SEALS, Repository
 from tools.dump.gitwords import BEHIND
@@ -159,7 +159,7 @@ class Archive:
         if self._chain is not None:
             self._tag_seal()
         if not begun.is_clean and self._tip and life.number > 1:
-            self.tag_death(life.number - 1, life.time_us, Death(life.cause, None))
+            self.tag_death(life.number - 1, life.time_us, recorded_death(life))
         self._begun = life
 
     def tag_death(self, number: int, time_us: int, death: Death) -> None:

@@ -80,11 +80,11 @@ def plan(past: Past, checks: Checks, last: Last | None,
 
 
 def _begin(past: Past, checks: Checks) -> Plan:
-    if past.is_from_the_beginning:
-        return Plan(_before_first(past, checks, 1, is_whole=True), is_in_step=True)
     base = _base(past)
-    why = ("cleaned away" if past.entries and isinstance(past.entries[0], Record)
-           else "damaged")
+    if past.is_from_the_beginning and not base.nodes and not base.items:
+        return Plan(_before_first(past, checks, 1, is_whole=True), is_in_step=True)
+    is_cut = isinstance(past.entries[0], Record) and not past.is_from_the_beginning
+    why = "cleaned away" if is_cut else "damaged"
     return Plan(_before_first(past, checks, 1, is_whole=False), is_in_step=True, base=base, note=(
         f"the history begins at sequence {past.first}",
         f"What was before is {why}. {_known(base)}"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
+from app.codec import Life
 from app.lastwords import RECOVERING, telling
 from app.quarantine import EXECUTE, IDLE, SWEEP, WAIT, parse_entries
 from persist.crash import read_crash_slot
@@ -27,6 +28,11 @@ class Death(NamedTuple):
 
     cause: str
     intent: Intent | None
+
+
+def recorded_death(life: Life) -> Death:
+    """Of the life before `life`, as that has recorded it."""
+    return Death(life.cause, None)
 
 
 def last_death(region: Medium) -> Death:
