@@ -20,6 +20,8 @@ from tools.dump.past import Carried, Change, Past, read_past
 
 WRITE, RM, SET_PERMS, WATCH, START, END, QUOTA = 11, 13, 14, 4, 6, 7, 26
 WITH_RING = 9
+REFS = ("for-each-ref", "--format=%(refname) %(objectname)")
+STATE = "%(trailers:key=State,valueonly,separator=)"
 
 
 class Ring(Client):
@@ -126,6 +128,40 @@ def transaction(host: Host, domid: int) -> None:
     tx_id = int(answer[16:].rstrip(b"\0"))
     host.ask(domid, *((WRITE, tx_id, b"/local/domain/2/t%d\0in" % number) for number in range(3)))
     assert host.ask(domid, (END, tx_id, b"T\0"))[0].endswith(b"OK\0")
+
+
+def stages() -> Iterator[ArrayMedium]:
+    """A region at many moments of its past."""
+    host = Host()
+    yield host.image()
+    for number in range(4):
+        host.write(number, f"/a/{number}", b"1")
+        yield host.image()
+        host.seal()
+        yield host.image()
+    host.die("KeyError: 5")
+    yield host.image()
+    host.end()
+    yield host.image()
+    host.die()
+    host.ask(3, (11, 0, b"/a/b\0002"), (13, 0, b"/a/1\0"), (11, 0, b"/a/1/c\0003"))
+    yield host.image()
+    host.seal()
+    host.die("again")
+    yield host.image()
+
+
+def sealed(host: Host) -> str:
+    """The tree of the present state, as the server itself seals it."""
+    host.seal()
+    mark = host.life.journal.last_seal
+    assert mark is not None
+    return mark.tree.hex()
+
+
+def tree(directory: Path) -> str:
+    """Main's."""
+    return git(directory, "rev-parse", "main^{tree}").strip()
 
 
 def archive(region: Medium, directory: Path, *words: str) -> int:
