@@ -35,7 +35,7 @@ from tools.dump.past import (
     Sealed,
 )
 
-KEPT_EVERY = 20_000  # commits
+KEPT_EVERY = 20_000  # commits; a new process then, since it remembers every object that it wrote
 
 
 class Counts(NamedTuple):
@@ -122,7 +122,7 @@ class Archive:
         if begun is not None:
             self._tag(f"life/{begun.number}", begun.time_us, gitwords.life_message(begun))
         if self.commits - self._kept >= KEPT_EVERY:
-            self.keep()
+            self.tidy()
 
     def _take_lost(self, lost: Lost) -> None:
         self._now(lost.after, BEHIND, self.last.life, lost.time_us or self.last.time_us)
