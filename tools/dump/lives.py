@@ -8,21 +8,22 @@ the region's intent and crash slot."""
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import contextlib
 from typing import Any, NamedTuple
 
 from app import death
 from app.death import Death, Underway
-from app.lastwords import telling
+from app.lastwords import RECOVERING, telling
 from app.quarantine import EXECUTE, IDLE, SWEEP, WAIT, RingEntry, read_entries
 from persist.crash import read_crash_slot
 from persist.intent import Intent, read_intent
-from persist.region import Medium
+from persist.region import Medium, RegionFile
 from tools.dump.output import Output
 from tools.dump.past import Begun, Change, Ended, Lost, Past, read_past
 from tools.dump.text import operation, printable, text, when
 
 ON_PURPOSE, CRASH, OPEN = "on purpose", "a crash", "it runs, or has just crashed"
+LAST_WORDS_MAX = 1 << 16
 PHASES = {death.RECOVERING: "recovering", EXECUTE: "executing requests",
           SWEEP: "looking after what dead domains left", IDLE: "hashing and sealing, idle",
           WAIT: "nothing of anybody's"}
@@ -75,7 +76,8 @@ def lives(past: Past) -> list[Lived]:
         elif isinstance(event, Change):
             one = one._replace(end_sequence=event.sequence, end_us=event.time_us,
                                changes=one.changes + 1)
-            deaths.update((known.life, known) for known in _deaths(event))
+            if (known := death_of(event)) is not None:
+                deaths[known.life] = known
         elif isinstance(event, Ended):
             one = one._replace(end=ON_PURPOSE)
         elif isinstance(event, Lost):
@@ -84,26 +86,32 @@ def lives(past: Past) -> list[Lived]:
     return [life._replace(death=deaths.get(life.number)) for life in found]
 
 
-def _deaths(change: Change) -> Iterator[Death]:
+def death_of(change: Change) -> Death | None:
+    """What a change says of the death of the life before, if it does."""
     for key, value in change.effects:
         if key == death.KEY and value is not None:
-            yield death.unpack(value)
+            return death.unpack(value)
+    return None
 
 
 # -- words
 
 
-def death_lines(life: Lived) -> list[str]:
+def crash_message(number: int, cause: str, lines: list[str]) -> bytes:
+    """For a tag: one line that tells, then `lines`, which are death_lines() or present_lines()."""
+    told = printable(telling(cause)) or "nothing was said (SIGKILL says nothing)"
+    return "\n".join([f"life {number} ended by: {told}", "", *lines, ""]).encode()
+
+
+def death_lines(cause: str, one: Death | None) -> list[str]:
     """What there is to say of a life's end: what was in flight, what it said, how the next one came
-    up. Lines of others' text in it are printable."""
-    lines = []
-    if life.death is not None:
-        lines += in_flight_lines(life.death)
-    lines += [f"said: {telling(life.cause)}" if life.cause else "nothing was said"]
-    lines += [f"| {printable(line)}" for line in life.cause.splitlines()]
-    if life.death is not None:
-        took = f", in {life.death.took_us / 1000:.1f} ms" if life.death.took_us else ""
-        lines.append(f"the next one replayed {life.death.records} records{took}")
+    up. Text of others in it is printable."""
+    lines = in_flight_lines(one) if one is not None else []
+    lines += [f"said: {printable(telling(cause))}" if cause else "nothing was said"]
+    lines += [f"| {printable(line)}" for line in cause.splitlines()]
+    if one is not None:
+        took = f", in {one.took_us / 1000:.1f} ms" if one.took_us else ""
+        lines.append(f"the next one replayed {one.records} records{took}")
     return lines
 
 
@@ -124,19 +132,24 @@ def underway_text(one: Underway) -> str:
     return f"{who} {operation(one.type)} {text(one.payload)} (req_id {one.req_id})"
 
 
-def present_lines(region: Medium, past: Past) -> list[str]:
-    """What the region says of a life that has not ended on purpose."""
-    lines = []
-    intent = read_intent(region)
-    if intent is not None:
-        lines += _intent_lines(intent, past)
+def last_words(region: Medium) -> str:
+    """What a life that nobody has followed yet has said, or its kernel: in the crash slot, or in
+    the file beside the region."""
     slot = read_crash_slot(region)
-    if slot is not None and slot.is_torn:
-        lines.append("the crash slot is torn")
-    elif slot is not None and slot.text:
-        lines.append(f"said, at {when(slot.time_us)} in restart {slot.restart}: "
-                     f"{telling(slot.text)}")
-        lines += [f"| {printable(line)}" for line in slot.text.splitlines()]
+    said = "" if slot is None else "the crash slot is torn" if slot.is_torn else slot.text
+    if not said and isinstance(region, RegionFile) and not region.is_device:
+        with contextlib.suppress(OSError), open(region.path + ".crash", "rb") as file:
+            said = file.read(LAST_WORDS_MAX).decode("utf-8", "replace")
+    return "" if said == RECOVERING else said.strip()
+
+
+def present_lines(region: Medium, past: Past) -> list[str]:
+    """What the region says of a life that has not ended on purpose, and may still go on."""
+    intent, said = read_intent(region), last_words(region)
+    lines = _intent_lines(intent, past) if intent is not None else []
+    if said:
+        lines.append(f"said: {printable(telling(said))}")
+        lines += [f"| {printable(line)}" for line in said.splitlines()]
     return lines
 
 
@@ -177,7 +190,7 @@ def show_crashes(region: Medium, options: argparse.Namespace, out: Output) -> in
     found = lives(past)
     shown = [life for life in found if options.all or life.end != ON_PURPOSE]
     for life in shown:
-        lines = death_lines(life) if life.end == CRASH else (
+        lines = death_lines(life.cause, life.death) if life.end == CRASH else (
             present_lines(region, past) if life.end == OPEN else [])
         lines += [f"its start dropped {size} bytes at {position:#x}: {reason}"
                   for position, size, reason in life.damages]

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from app.lastwords import telling
 from app.path import Path
-from persist.history import follow
+from persist.history import Gap, follow
+from persist.record import Record
 from persist.region import Medium
 from tools.dump import moment
 from tools.dump.moment import Moment
@@ -81,31 +82,37 @@ def show_log(region: Medium, options: argparse.Namespace, out: Output) -> int:
     past = read_past(region)
     since = moment.find(past, options.since) if options.since else None
     until = moment.find(past, options.until) if options.until else moment.END
-    wanted = (event for event in past.walk(until)
-              if _is_wanted(event, options, since))
-    shown: deque[Event] | Iterator[Event] = wanted
-    if options.last is not None:
-        shown = deque(wanted, maxlen=options.last)
-    elif since is None and not past.is_from_the_beginning and past.first:
+    if options.last is None and since is None and not past.is_from_the_beginning and past.first:
         out.say(out.paint("dim", f"(what came before record {past.first} was cleaned away)"))
-    for event in shown:
-        show_event(event, options, out)
-    if options.follow and past.found is not None and past.found.state is not None:
-        _follow(region, past, options, out)
+    held = deque[Event](maxlen=options.last) if options.last is not None else None
+
+    def release() -> None:
+        nonlocal held
+        for event in held or ():
+            show_event(event, options, out)
+        held = None
+
+    for event in past.walk(until, _appended(region, past, out, release) if options.follow else ()):
+        if _is_wanted(event, options, since):
+            if held is None:
+                show_event(event, options, out)
+            else:
+                held.append(event)
+    release()
     return 0
 
 
-def _follow(region: Medium, past: Past, options: argparse.Namespace, out: Output) -> None:
-    assert past.found is not None and past.found.state is not None
-    for _ in past.walk():  # to the end, whatever was shown
-        pass
+def _appended(region: Medium, past: Past, out: Output,
+              release: Callable[[], None]) -> Iterator[Record | Gap]:
+    """What a server appends, without an end; what was read so far is released, and can be seen."""
+    release()
+    if past.found is None or past.found.state is None:
+        return
     for one in follow(region, past.found.state.tail):
         if one is None:
             out.flush()
-            continue
-        for event in past.take(one):
-            if _is_wanted(event, options, None):
-                show_event(event, options, out)
+        else:
+            yield one
 
 
 def _is_wanted(event: Event, options: argparse.Namespace, since: Moment | None) -> bool:
