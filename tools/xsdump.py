@@ -34,6 +34,7 @@ from persist.region import Medium, RegionError
 from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
 from tools.boot.place import Place, parse_place
+from tools.dump import page
 
 EXIT_DIFFERS = 1
 EXIT_USAGE = 2
@@ -114,6 +115,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     log.set_defaults(command=show_log)
     add("tree", help="the nodes with values and permissions").set_defaults(command=show_tree)
     add("verify", help="recompute the state digest and git ids").set_defaults(command=verify)
+    page.add_arguments(commands)
     return parser.parse_args(arguments)
 
 
