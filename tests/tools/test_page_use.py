@@ -157,7 +157,8 @@ def test_dark_and_light(page: Browser, scheme: str) -> None:
     assert (contrast(back, "#ffffff") < 2) is (scheme == "light")
     for text_, behind in [("text", "panel"), ("dim", "panel"), ("dim", "back"), ("put", "put-back"),
                           ("edit", "edit-back"), ("cut", "cut-back"), ("accent", "chosen"),
-                          ("crash", "cut-back"), ("text", "chosen"), ("dim", "well")]:
+                          ("crash", "cut-back"), ("text", "chosen"), ("dim", "well"),
+                          ("faint", "panel"), ("damage", "panel")]:
         found = contrast(page.value(f"colour('{text_}')"), page.value(f"colour('{behind}')"))
         assert found >= 4.5, (scheme, text_, behind, found)
     page.prefer(color_scheme="light")

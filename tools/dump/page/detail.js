@@ -21,7 +21,10 @@ class DetailView {
     if (moment.touched.length) parts.push(this.differences(moment));
     if (app.track) parts.unshift(this.history(app.track));
     this.box.replaceChildren(...parts);
+    byId("side").classList.toggle("has-node", app.track !== null);
     if (isNewMoment) this.box.scrollTop = 0;
+    const here = this.box.querySelector(".here");
+    if (here) here.parentNode.scrollTop = here.offsetTop - here.parentNode.clientHeight / 2;
   }
 
   head(moment) {
@@ -94,7 +97,7 @@ class DetailView {
     path.addEventListener("click", () => this.app.select(row.track));
     return make("li", fate, make("span", "sign", SIGNS[fate] ?? ""), path,
                 ...valueParts(row, fate), make("span", "perms", ...permsParts(row, fate)),
-                ["same", "again", "set"].includes(fate) ? make("span", "dim", FATES[fate]) : null);
+                fate === "again" || fate === "set" ? make("span", "dim", FATES[fate]) : null);
   }
 
   /* Every version of a node, the newest first; those around the moment if they are many. */

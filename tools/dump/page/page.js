@@ -10,6 +10,8 @@
 const LANES = 6;
 const ADDRESS_DELAY_MS = 250; // browsers allow only so many changes of the address
 
+const SCROLLING = new Set(["ArrowUp", "ArrowDown", "PageUp", "PageDown", "Home", "End"]);
+
 const KEYS = [
   ["← → ↑ ↓", "the moment before, the next"],
   ["Page ↑ ↓", "a page of the list"], ["Home End", "the first moment, the last"],
@@ -163,6 +165,8 @@ class App {
     byId("keys").append(...KEYS.flatMap(([keys, what]) => [
       make("dt", "", ...keys.split(" ").map((key) => make("kbd", "", key))),
       make("dd", "", what)]));
+    const digits = String(past.moments.at(-1).sequence).length;
+    document.documentElement.style.setProperty("--digits", Math.max(digits, 3));
     this.showClock();
   }
 
@@ -257,6 +261,7 @@ class App {
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
     const isTyping = event.target.matches("input, select");
+    if (event.target.id === "detail" && SCROLLING.has(event.key)) return;
     if (event.key === "Escape") this.escape(event);
     else if (isTyping) {
       if (event.key === "Enter") byId("list").focus();

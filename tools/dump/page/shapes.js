@@ -70,7 +70,7 @@ function elapsedText(us) {
 /* What a moment is, in a few words. */
 function titleOf(moment) {
   switch (moment.kind) {
-    case CHANGE: return moment.operation === "server" ? "server's own" : moment.operation;
+    case CHANGE: return moment.operation === "server" ? "own change" : moment.operation;
     case BEGUN: return `life ${moment.life} begins`;
     case ENDED: return "end on purpose";
     case SEALED: return `seal ${moment.commit.slice(0, 10)}`;

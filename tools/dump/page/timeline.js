@@ -36,7 +36,7 @@ class Timeline {
     const tops = { axis: 0, lives: 18, changes: 44, lanes: 98,
                    log: 98 + lanes * LANE_HIGH + 8 };
     this.tops = { ...tops, end: tops.log + 40 };
-    this.box.style.height = `${this.tops.end + 6}px`;
+    this.box.style.height = `${this.tops.end + 8}px`;
   }
 
   place() {
@@ -96,7 +96,7 @@ class Timeline {
   }
 
   draw() {
-    prepareCanvas(this.canvas, this.box.clientWidth, this.tops.end + 6);
+    prepareCanvas(this.canvas, this.box.clientWidth, this.tops.end + 4);
     drawTracks(this);
     this.show();
   }
@@ -109,7 +109,7 @@ class Timeline {
       this.view(place - span / 2, place + span / 2);
       return;
     }
-    const pen = prepareCanvas(this.cursor, this.box.clientWidth, this.tops.end + 6);
+    const pen = prepareCanvas(this.cursor, this.box.clientWidth, this.tops.end + 4);
     const x = Math.round(this.x(place)) + 0.5;
     const width = this.width / (this.to - this.from);
     pen.fillStyle = colour("hand-soft");

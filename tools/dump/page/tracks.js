@@ -24,7 +24,18 @@ function drawTracks(line) {
   drawLanes(line, pen, columns);
   drawLog(line, pen);
   drawMarks(line, pen);
+  drawPart(line, pen);
   pen.restore();
+}
+
+/* Which part of the whole is in view. */
+function drawPart(line, pen) {
+  if (line.to - line.from >= line.size) return;
+  pen.fillStyle = colour("edge");
+  const share = line.width / line.size;
+  pen.fillRect(GUTTER, line.tops.end + 1, line.width, 1);
+  pen.fillStyle = colour("accent");
+  pen.fillRect(GUTTER + line.from * share, line.tops.end, (line.to - line.from) * share, 3);
 }
 
 function drawLabels(line, pen) {
