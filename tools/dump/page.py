@@ -37,7 +37,11 @@ EXIT_USAGE = 2
 
 def add_arguments(commands: Any) -> None:
     """The command line of `html`."""
-    parser = commands.add_parser("html", help="one page to look back with, in a browser")
+    parser = commands.add_parser(
+        "html", help="one page to look back with, in a browser",
+        description="Write the past as one page that needs nothing else: the tree at any moment, "
+        "what changed, who did it, and why lives ended. Only its owner may read it.",
+        epilog="example: tools/xsdump REGION html past.html; past.html#seq=123 is a moment")
     parser.add_argument("file", metavar="FILE", help="is written; - is the standard output")
     parser.add_argument("--last", metavar="N", type=_count, default=LAST,
                         help=f"only the last N changes (default: {LAST})")

@@ -3,7 +3,9 @@
  *
  * D1. A track remembers each version of one node: the state at any moment is a look-up in it, so
  *     a step and a jump cost the same, and nothing can get out of step.
- * D2. Nothing here changes once it was read.
+ * D2. `puts` and `cuts` of a moment count nodes; a moment that touches only items, the server's own
+ *     bookkeeping, is quiet.
+ * D3. Nothing here changes once it was read.
  * Knows nothing of how it is shown. Change with: moments.py, which writes it. */
 "use strict";
 
@@ -153,9 +155,11 @@ class Past {
     for (const difference of differences) touched.add(this.note(difference, moment.index));
     moment.touched = [...touched];
     for (const track of moment.touched) {
+      if (track.isItem) continue;
       if (track.at(moment.index) === null) moment.cuts++;
       else moment.puts++;
     }
+    moment.isQuiet = moment.puts + moment.cuts === 0;
   }
 
   readFill() {

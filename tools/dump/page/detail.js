@@ -18,6 +18,9 @@ class DetailView {
     if (moment.kind === LOST) parts.push(make("p", "warning",
       "These bytes of the log do not verify. What they said is lost: the states from here on may "
       + "lack it, until they are proven whole again."));
+    if (moment.kind === CHANGE && moment.isQuiet) {
+      parts.push(make("p", "dim", "The tree is as it was: the server's own items only."));
+    }
     if (moment.touched.length) parts.push(this.differences(moment));
     if (app.track) parts.unshift(this.history(app.track));
     this.box.replaceChildren(...parts);
@@ -29,7 +32,7 @@ class DetailView {
 
   head(moment) {
     const title = make("h3", "", titleOf(moment));
-    if (moment.type === TRANSACTION_END) title.append(make("span", "badge", "transaction"));
+    if (isTransaction(moment)) title.append(make("span", "badge", "transaction"));
     if (moment.kind === BEGUN && !moment.isClean) {
       title.append(make("span", "badge bad", "after a crash"));
     }
@@ -63,9 +66,9 @@ class DetailView {
           make("span", "dim", ` · ${moment.size.toLocaleString("en")} bytes`));
     } else if (moment.kind === SEALED) {
       add("state of", `record ${moment.sealed}`);
-      add("commit", moment.commit);
-      add("tree", moment.tree);
-      add("parent", moment.parent || "none");
+      add("commit", make("code", "", moment.commit));
+      add("tree", make("code", "", moment.tree));
+      add("parent", make("code", "", moment.parent || "none"));
     } else if (moment.kind === CARRIED) {
       add("carried", gistOf(moment), make("span", "dim",
           " · live state, appended again, so that the oldest end of the log is free"));

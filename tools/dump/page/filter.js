@@ -10,6 +10,7 @@
 const KINDS = {
   main: new Set([CHANGE, BEGUN, ENDED, SEALED, LOST, PRESENT]),
   changes: new Set([CHANGE]),
+  tree: new Set([CHANGE, BEGUN, ENDED, LOST, PRESENT]),
   all: new Set([CHANGE, BEGUN, ENDED, SEALED, LOST, CARRIED, PRESENT]),
   tx: new Set([CHANGE]),
   lives: new Set([BEGUN, ENDED, LOST, PRESENT]),
@@ -33,7 +34,8 @@ class Filter {
     const { kind } = moment;
     if (!KINDS[this.what].has(kind)
         && !(kind === CARRIED && moment.touched.length && this.what === "main")) return false;
-    if (this.what === "tx" && moment.type !== TRANSACTION_END) return false;
+    if (this.what === "tx" && !isTransaction(moment)) return false;
+    if (this.what === "tree" && kind === CHANGE && moment.isQuiet) return false;
     if (this.who !== "" && moment.who !== this.who) return false;
     for (const path of this.paths) {
       if (!moment.touched.some((track) => isWithin(track.key, path))) return false;
@@ -48,6 +50,11 @@ class Filter {
     return track.isItem || this.paths.every(
       (path) => isWithin(track.key, path) || isWithin(path, track.key));
   }
+}
+
+/* Whether it is the end of one that has changed the tree. */
+function isTransaction(moment) {
+  return moment.type === TRANSACTION_END && !moment.isQuiet;
 }
 
 function isWithin(path, above) {

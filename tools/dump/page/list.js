@@ -35,7 +35,8 @@ class ListView {
     const isHere = moment === app.moment;
     element.className = `row ${CLASSES[moment.kind]}`;
     element.classList.toggle("crash", moment.kind === BEGUN && !moment.isClean);
-    element.classList.toggle("tx", moment.type === TRANSACTION_END);
+    element.classList.toggle("tx", isTransaction(moment));
+    element.classList.toggle("quiet", moment.kind === CHANGE && moment.isQuiet);
     element.classList.toggle("selected", isHere);
     element.classList.toggle("later", moment.index > app.moment.index);
     element.id = `list-${index}`;
@@ -52,7 +53,7 @@ class ListView {
     element.replaceChildren(
       make("span", "seq", moment.kind === PRESENT ? "" : `${moment.sequence}`),
       make("span", "time", moment.time ? timeText(moment.time) : ""),
-      who, make("span", "what", moment.type === TRANSACTION_END ? "transaction" : titleOf(moment)),
+      who, make("span", "what", isTransaction(moment) ? "transaction" : titleOf(moment)),
       make("span", moment.touched.length ? "gist" : "gist words", make("bdi", "", gist)),
       make("span", "size", sizeText(moment, "+", moment.puts),
            sizeText(moment, "−", moment.cuts)));
@@ -62,6 +63,6 @@ class ListView {
 const CLASSES = ["change", "begun", "ended", "sealed", "damage", "carried", "present"];
 
 function sizeText(moment, sign, number) {
-  if (number === 0 || moment.touched.length < 2) return null;
+  if (number === 0 || moment.puts + moment.cuts < 2) return null;
   return make("span", sign === "+" ? "put" : "cut", `${sign}${number}`);
 }

@@ -18,8 +18,11 @@ class Folds {
   }
 
   depthFor(past) {
-    const counts = [];
-    for (const track of past.tracks.values()) counts[track.depth] = (counts[track.depth] ?? 0) + 1;
+    const counts = [], last = past.moments.length - 1;
+    for (const track of past.tracks.values()) {
+      if (track.isItem || track.at(last) === null) continue;
+      counts[track.depth] = (counts[track.depth] ?? 0) + 1;
+    }
     let depth = 0, sum = 0;
     while (depth < counts.length && (sum += counts[depth] ?? 0) <= SMALL) depth++;
     return Math.max(depth - 1, 1);
@@ -98,8 +101,7 @@ function treeRows(past, moment, folds, isNear, hasItems) {
     if (isOpen) for (const child of children) add(child, depth + 1);
   }
   if (past.root.at(at) || shown.has(past.root) || isAlive(past.root, at)) add(past.root, 0);
-  const hasTouchedItem = moment.touched.some((track) => track.isItem);
-  if ((hasItems || hasTouchedItem) && past.items.children.length) add(past.items, 0);
+  if (hasItems && past.items.children.length) add(past.items, 0);
   return rows;
 }
 

@@ -116,9 +116,9 @@ function gather(line) {
     const at = Math.round(line.x(line.places[index]) - GUTTER);
     if (at < 0 || at >= size) continue;
     const isShown = app.isShown[index];
-    columns.ups[at] = Math.max(columns.ups[at], moment.puts);
+    columns.ups[at] = Math.max(columns.ups[at], moment.isQuiet ? 1 : moment.puts);
     columns.downs[at] = Math.max(columns.downs[at], moment.cuts);
-    const kind = isShown ? (moment.type === TRANSACTION_END ? 3 : 2) : 1;
+    const kind = isShown ? (isTransaction(moment) ? 3 : 2) : 1;
     columns.kinds[at] = Math.max(columns.kinds[at], kind);
     const lane = columns.lanes[app.laneIndex(moment.who)];
     lane[at] = Math.max(lane[at], isShown ? 2 : 1);
