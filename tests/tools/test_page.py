@@ -131,6 +131,9 @@ def test_damage_is_shown(browser: Browser, tmp_path: Path) -> None:
     assert not browser.problems
     browser.press("Home")
     assert not browser.value(has_colour + "('map')"), "it was not known then"
+    browser.open(write_page(region, "--last", "20"))
+    assert browser.value("tardigrade.past.damages.length") == 0 and browser.value(
+        has_colour + "('map')"), "it is still there, though before the first moment"
 
 
 def test_nothing_recorded(browser: Browser, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ M1. The state at a moment is `base` with the differences of all moments up to it
     replaced is not said again: the page knows it from the moments before.
 M2. Guests' bytes are text when they leave here (text.text), each string once, in `strings`.
 M3. At most `last` changes are carried, the newest; what came before them is in `base`, and
-    `omitted` counts it.
+    `omitted` counts it; `carried` and `lost` are what the log's picture needs of it.
 Change with: page/data.js, which reads it."""
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class Book:
         self._kept: deque[Kept] = deque()
         self._changes = 0
         self._omitted = 0
+        self._carried = 0  # among what was omitted
+        self._lost: list[tuple[int, int]] = []
         self._base: dict[Path | str, Any] = {}
         self._is_base_whole = False
         self._life: int | None = None
@@ -101,6 +103,10 @@ class Book:
             self._life = event.life
         elif isinstance(event, Begun):
             self._life = event.life.number
+        elif isinstance(event, Carried):
+            self._carried += 1
+        elif isinstance(event, Lost):
+            self._lost.append((event.position, event.size))
         for key, _, after in _differences(event):
             if after is None:
                 self._base.pop(key, None)
@@ -116,6 +122,8 @@ class Book:
                      for key, value in self._base.items()],
             "is_base_whole": self._is_base_whole,
             "omitted": self._omitted,
+            "carried": self._carried,
+            "lost": self._lost,
             "first_life": self._first_life(),
             "first_time": times[0] if times else 0,
             "moments": self._rows(times[0] if times else 0),

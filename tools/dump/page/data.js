@@ -195,6 +195,8 @@ class Past {
     this.crashes = this.moments.filter((moment) =>
       (moment.kind === BEGUN || moment.kind === PRESENT) && !moment.isClean && moment.sequence > 0);
     this.damages = this.moments.filter((moment) => moment.kind === LOST);
+    this.allDamages = [...this.data.lost.map(([position, size]) => ({ position, size, index: -1 })),
+                       ...this.damages];
     this.carries = this.moments.filter((moment) => moment.kind === CARRIED)
       .map((moment) => moment.index);
   }

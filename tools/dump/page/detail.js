@@ -138,7 +138,7 @@ class DetailView {
       row.addEventListener("click", () => app.go(time));
     } else {
       row.append(make("span", "seq", ""), make("span", "time", "before"),
-                 make("span", "who", "not known"), value,
+                 make("span", "who", ""), value,
                  make("span", "perms", version ? version.perms : ""));
       row.disabled = true;
     }

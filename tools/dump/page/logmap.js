@@ -79,7 +79,7 @@ class LogMap {
   drawDamage(pen, moment) {
     pen.strokeStyle = colour("damage");
     pen.lineWidth = 26;
-    for (const { position, size, index } of this.app.past.damages) {
+    for (const { position, size, index } of this.app.past.allDamages) {
       if (index > moment.index) continue;
       const angle = (position + size / 2) / this.size * TURN_ANGLE - TURN_ANGLE / 4;
       const half = Math.max(size / this.size * TURN_ANGLE, 0.05) / 2;
@@ -109,7 +109,7 @@ class LogMap {
 
   describe(moment, fill) {
     const { past } = this.app;
-    const cleanings = lastUpTo(past.carries, moment.index) + 1;
+    const cleanings = past.data.carried + lastUpTo(past.carries, moment.index) + 1;
     const history = Math.min(fill.tail, this.size) - fill.needed;
     const rows = [
       ["log-live", "alive", bytes(fill.live)],
@@ -117,8 +117,9 @@ class LogMap {
       ["log-history", "history", fill.isKnown ? bytes(Math.max(history, 0)) : "not known"],
       ["well", "log", bytes(this.size)],
       ["log-carry", "cleaned", cleanings ? `${cleanings} ×` : "not yet"]];
-    if (past.damages.length) {
-      rows.push(["damage", "damaged", bytes(past.damages.reduce((sum, one) => sum + one.size, 0))]);
+    if (past.allDamages.length) {
+      const lost = past.allDamages.reduce((sum, one) => sum + one.size, 0);
+      rows.push(["damage", "damaged", bytes(lost)]);
     }
     this.legend.replaceChildren(...rows.flatMap(([name, label, value]) => {
       const key = make("dt", "", make("i", `key ${name}`), label);

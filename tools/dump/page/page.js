@@ -152,9 +152,8 @@ class App {
     const parts = [count(changes, "change"), count(past.lives.length, "life", "lives"),
                    count(deaths, "crash", "crashes")];
     byId("summary").append(parts.join(" · "));
-    if (past.damages.length) {
-      byId("summary").append(" · ", make("b", "bad", count(past.damages.length, "damaged place")));
-    }
+    const lost = past.allDamages.length;
+    if (lost) byId("summary").append(" · ", make("b", "bad", count(lost, "damaged place")));
     const notes = this.notes();
     byId("notes").hidden = notes.length === 0;
     byId("notes").textContent = notes.join(" ");
