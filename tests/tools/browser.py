@@ -64,7 +64,11 @@ class Browser:
             env={**os.environ, "TZ": "UTC", "HOME": self._profile})
         for fd in pipes:
             os.close(fd)
-        self._attach()
+        try:
+            self._attach()
+        except (AssertionError, OSError):
+            self.close()
+            raise
 
     def __enter__(self) -> Browser:
         return self
