@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable
 
 from persist.region import RegionError
-from tools.dump import connections, git, info, lives, log, stat, tree, verify
+from tools.dump import connections, git, info, lives, log, page, stat, tree, verify
 from tools.dump.moment import MomentError
 from tools.dump.output import Output
 from tools.dump.source import open_any
 
 ADDERS: tuple[Callable[..., None], ...] = tuple(
-    module.add_arguments for module in (info, log, tree, lives, connections, stat, verify, git))
+    module.add_arguments
+    for module in (info, log, tree, lives, connections, stat, verify, git, page))
 EXIT_USAGE = 2
 EXIT_UNREADABLE = 3
 

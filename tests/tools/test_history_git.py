@@ -225,7 +225,7 @@ def test_the_last_death(tmp_path: Path) -> None:
     assert xsdump.main([str(path), "git", str(tmp_path / "a")]) == 0
     text = git(tmp_path / "a", "for-each-ref", "--format=%(contents)", "refs/tags/crash/3")
     assert text.startswith("life 3 ended by: kernel: divide error at rip 0x1 in restart 3\n")
-    assert "conn 5: its request at stream position 4711" in text and "| rax 1" in text
+    assert "conn 5 at stream position 4711: its request" in text and "| rax 1" in text
     host.end()
     path.write_bytes(host.medium.bytes)
     assert xsdump.main([str(path), "git", str(tmp_path / "b")]) == 0

@@ -20,10 +20,10 @@ from app.journal import SEAL_AUTHOR, seal_message
 from persist import oid
 from tools.dump import gitstream, gitwords
 from tools.dump.continuation import Plan
+from tools.dump.ending import death_lines, death_of
 from tools.dump.gitimport import ASKED_MAX, FastImport
 from tools.dump.gitrepo import MAIN, SEALS, Repository
 from tools.dump.gitwords import BEHIND
-from tools.dump.lives import crash_message, death_lines, death_of
 from tools.dump.past import (
     SERVER_TYPE,
     Begun,
@@ -177,12 +177,13 @@ class Archive:
         if dead is not None:
             number = dead.number - 1
             self._tag(f"crash/{number}", dead.time_us,
-                      crash_message(number, dead.cause, death_lines(dead.cause, death)),
+                      gitwords.crash_message(number, death_lines(dead.cause, death)),
                       self._dead_tip)
 
-    def tag_open_death(self, lines: list[str], cause: str) -> None:
+    def tag_open_death(self, lines: list[str]) -> None:
         """The newest life is dead, and no other has begun."""
-        self._tag(f"crash/{self.life}", self.last.time_us, crash_message(self.life, cause, lines))
+        self._tag(f"crash/{self.life}", self.last.time_us,
+                  gitwords.crash_message(self.life, lines))
 
     def _tag(self, name: str, time_us: int, message: bytes, target: bytes = b"") -> None:
         self._import.write(gitstream.tag(self._tag_name(name), target or self._tip,

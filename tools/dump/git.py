@@ -23,9 +23,9 @@ from persist.record import Record
 from persist.region import Medium, RegionError, RegionFile
 from tools.dump.archive import Archive
 from tools.dump.continuation import Checks, plan
+from tools.dump.ending import present_lines
 from tools.dump.gitimport import GitError
 from tools.dump.gitrepo import MAIN, RefusedError, Repository, open_repository
-from tools.dump.lives import last_words, present_lines
 from tools.dump.output import Output
 from tools.dump.past import Past, read_past
 
@@ -149,7 +149,7 @@ def _export(region: Medium, repository: Repository, options: argparse.Namespace,
             raise
         if not stop.is_asked and not archive.is_ended and not options.follow and (
                 options.crashed or _is_left_alone(region)):
-            archive.tag_open_death(present_lines(region, past), last_words(region))
+            archive.tag_open_death(present_lines(region, past))
         archive.close()
     return _report(archive, repository, out, is_cut=stop.is_asked and not options.follow)
 

@@ -4,7 +4,7 @@
 W1. The last paragraph of every message of main is trailers in git's format; `Last` is all that a
     later run needs to go on.
 W2. Nothing in a message is longer than SHOWN lines and CUT characters a line, whatever guests do.
-Knows nothing of git's commands. What is told of a death: lives.py."""
+Knows nothing of git's commands. What is told of a death: ending.py."""
 
 from __future__ import annotations
 
@@ -97,6 +97,11 @@ def parse_last(message: str) -> Last:
                     said.get("State") != INCOMPLETE)
     except KeyError as error:
         raise ValueError(f"no trailer {error}") from error
+
+
+def crash_message(number: int, lines: list[str]) -> bytes:
+    """Of the end of life `number`, in the words of ending.py."""
+    return "\n".join([f"life {number} ended by: {lines[0]}", *lines[1:], ""]).encode()
 
 
 def moment(time_us: int) -> str:
