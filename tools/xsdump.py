@@ -31,6 +31,7 @@ from persist.reader import LogReader
 from persist.record import Kind, Record
 from persist.recover import Recovery, newest_tail_cell, recover
 from persist.region import Medium, RegionError
+from tools.boot import frames
 from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
 from tools.boot.place import Place, parse_place
@@ -92,7 +93,8 @@ def open_any(text: str) -> Source:
     if not domid.isdecimal():
         raise RegionError(f"{text}: expected domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
     try:
-        return ForeignMemory(int(domid), parse_place(place) if place else Place())
+        where = parse_place(place) if place else Place()
+        return ForeignMemory(int(domid), where, frames=frames.of_domid(int(domid), where))
     except BootError as error:
         raise RegionError(str(error)) from error
 

@@ -17,6 +17,7 @@
 #define PAGE_SIZE 0x1000
 
 #define FIRMWARE_SIZE 0x100000 /* the first MiB is not used */
+#define NOTE_PA 0x1000         /* but, in a domain, for where the snapshot is: carried.c */
 #define KERNEL_PA 0x200000
 #define KERNEL_BASE 0xffffffff80000000 /* virtual address of physical 0 there */
 #define DIRECT_BASE 0xffff880000000000

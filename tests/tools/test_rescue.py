@@ -15,7 +15,7 @@ from typing import cast
 import pytest
 
 from tests.tools.test_xsboot import HANDLE, MIB, PLACE, PORT, some_region
-from tools.boot import build, consoles, dom0, handover, process, region, rescue, watch
+from tools.boot import build, consoles, dom0, frames, handover, process, region, rescue, watch
 from tools.boot.failure import BootError
 from tools.boot.libxen import (
     DOMINF_DYING,
@@ -26,6 +26,9 @@ from tools.boot.libxen import (
     Xen,
 )
 from tools.boot.place import Place
+
+BUILT = ["build", "put", "virq", "prefer", "unpause"]
+FILES = build.Files(b"kernel", b"ramdisk")
 
 
 class FakeXen:
@@ -56,9 +59,13 @@ class FakeXen:
         """VIRQ_DOM_EXC."""
         self.done.append("virq")
 
+    def prefer(self, domid: int) -> None:
+        """The processor is its first."""
+        self.done.append("prefer")
+
     def unpause(self, domid: int) -> None:
         """It runs."""
-        assert self.done[-3:] == ["build", "put", "virq"]
+        assert self.done[-3:] == ["put", "virq", "prefer"]
         self.done.append("unpause")
 
 
@@ -82,18 +89,19 @@ class Scene:
         self.image = rescue.Image(str(directory / "kernel"), str(directory / "ramdisk"),
                                   "log=debug region=1M", PLACE)
 
-        def fake_build(xen: object, plan: build.Plan) -> None:
+        def fake_build(xen: object, plan: build.Plan, files: build.Files) -> None:
+            assert files == FILES
             if self.failures:
                 raise BootError(self.failures.pop())
             self.plans.append(plan)
             self.xen.there = domain(0)
             self.xen.done.append("build")
 
-        def fake_put(domid: int, place: Place, data: bytes) -> None:
+        def fake_put(domid: int, place: Place, data: bytes, numbers: None) -> None:
             assert (domid, place, data) == (7, PLACE, some_region())
             self.xen.done.append("put")
         monkeypatch.setattr(rescue, "build", fake_build)
-        monkeypatch.setattr(region, "take", lambda domid, place: some_region())
+        monkeypatch.setattr(region, "take", lambda domid, place, numbers: some_region())
         monkeypatch.setattr(region, "put", fake_put)
         monkeypatch.setattr(dom0, "port_of_ring", lambda: PORT)
         monkeypatch.setattr(dom0, "wait_for_answer", lambda within_s, has_ended: None)
@@ -109,9 +117,15 @@ class Scene:
             self.xen.there = None
         return [process.Daemon([b"xenconsoled"], {})]
 
+    def gather(self) -> rescue.Remains:
+        """The first half of a rescue."""
+        return rescue.gather(cast(Xen, self.xen), domain(DOMINF_SHUTDOWN), self.image,
+                             str(self.saved))
+
     def watcher(self) -> watch.Watcher:
         """A watcher of the domain."""
-        return watch.Watcher(cast(Xen, self.xen), 7, self.image, str(self.saved), self.said.append)
+        return watch.Watcher(cast(Xen, self.xen), 7, self.image, FILES, str(self.saved),
+                             self.said.append)
 
 
 @pytest.fixture
@@ -122,7 +136,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 def test_a_dead_domain_is_rescued(scene: Scene) -> None:
     scene.watcher().look()
-    assert scene.xen.done == ["destroy", "build", "put", "virq", "unpause"]
+    assert scene.xen.done == ["destroy", *BUILT]
     assert scene.plans == [build.Plan(7, HANDLE, 12, True, 64, scene.image.kernel,
                                       scene.image.ramdisk, "--event 14 log=debug region=1M")]
     assert not scene.saved.exists() and not scene.slept
@@ -144,7 +158,7 @@ def test_a_domain_that_is_destroyed_ends_the_watch(scene: Scene, there: Domain |
 def test_xenconsoled_is_ended_and_started_again(scene: Scene) -> None:
     scene.xen.holders = 1
     scene.watcher().look()
-    assert scene.xen.done == ["destroy", "end consoles", "build", "put", "virq", "unpause", "start"]
+    assert scene.xen.done == ["destroy", "end consoles", *BUILT, "start"]
 
 
 def test_a_domain_that_does_not_go_is_told_of_and_tried_again(scene: Scene) -> None:
@@ -167,22 +181,27 @@ def test_failures_wait_ever_longer_and_lose_nothing(scene: Scene) -> None:
 
 def test_domains_that_die_young_wait_ever_longer(scene: Scene) -> None:
     watcher = scene.watcher()
-    for _ in range(4):
+    for _ in range(watch.YOUNG_FREE + 4):
         scene.xen.there = domain(DOMINF_SHUTDOWN)
         watcher.look()
     assert scene.slept == [0.5, 1, 2]
 
 
-def test_a_pv_domain_is_not_given_up(scene: Scene) -> None:
+def test_a_pv_domain_is_rescued_as_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "of_domain", lambda xen, domain, place: [1, 2, 3])
     scene.xen.there = domain(DOMINF_SHUTDOWN)._replace(flags=DOMINF_XS_DOMAIN | DOMINF_SHUTDOWN)
     scene.watcher().look()
-    assert not scene.xen.done and "is a PV domain" in scene.said[-1]
+    assert scene.xen.done == ["destroy", *BUILT] and not scene.plans[0].is_pvh
+    for flags, kernel in [(DOMINF_HVM, "kernel.elf"), (0, "kernel-pv.elf")]:
+        plan = rescue.plan_of(domain(0)._replace(flags=flags), scene.image._replace(kernel=None),
+                              PORT)
+        assert os.path.basename(plan.kernel) == kernel
 
 
 @pytest.mark.parametrize("flags", [0, DOMINF_SHUTDOWN])
 def test_a_successor_that_has_run_is_not_replaced_by_the_file(scene: Scene, flags: int) -> None:
     """It may have served already: what it has in memory is newer."""
-    rescue.gather(domain(DOMINF_SHUTDOWN), scene.image, str(scene.saved))
+    scene.gather()
     for there, is_taken_up in [(None, True), (domain(flags)._replace(cpu_time_ns=0), True),
                                (domain(DOMINF_DYING), True), (domain(flags), False)]:
         scene.xen.there = there
@@ -203,7 +222,7 @@ def test_a_successor_that_does_not_answer_is_left_alone(scene: Scene,
 
 
 def test_half_a_rescue_is_recalled(scene: Scene) -> None:
-    before = rescue.gather(domain(DOMINF_SHUTDOWN), scene.image, str(scene.saved))
+    before = scene.gather()
     assert rescue.recall(str(scene.saved)) == before and before.plan.handle == HANDLE
     (scene.saved.parent / "saved.json").write_text("{}")
     with pytest.raises(BootError):
@@ -211,17 +230,19 @@ def test_half_a_rescue_is_recalled(scene: Scene) -> None:
 
 
 def test_what_cannot_be_built_is_refused_before_the_domain_is_given_up(scene: Scene) -> None:
-    os.unlink(scene.image.ramdisk)
+    scene.image = scene.image._replace(place=Place(PLACE.size, 64 * MIB))
     scene.watcher().look()
-    assert not scene.xen.done and "cannot be read" in scene.said[-1]
+    assert not scene.xen.done and "does not lie in 64 MiB" in scene.said[-1]
+    with pytest.raises(BootError, match="cannot be read"):
+        build.load(rescue.plan_of(domain(0), scene.image._replace(ramdisk="/nowhere"), PORT))
 
 
 def test_a_region_from_a_file_without_a_domain(scene: Scene, tmp_path: Path) -> None:
-    source = str(tmp_path / "source")
+    source, xen = str(tmp_path / "source"), cast(Xen, scene.xen)
     region.save(source, some_region())
     with pytest.raises(BootError, match="--domid and --memory"):
-        rescue.gather_from(source, None, scene.image, None, str(scene.saved))
-    found = rescue.gather_from(source, None, scene.image._replace(memory_mib=96), 9,
+        rescue.gather_from(xen, source, None, scene.image, None, str(scene.saved))
+    found = rescue.gather_from(xen, source, None, scene.image._replace(memory_mib=96), 9,
                                str(scene.saved))
     assert found.plan.domid == 9 and found.plan.memory_mib == 96 and found.plan.is_xenstore
 

@@ -19,7 +19,7 @@ import subprocess
 import time
 from typing import NamedTuple
 
-from tools.boot import consoles, dom0, process, region
+from tools.boot import consoles, dom0, frames, process, region
 from tools.boot.failure import BootError
 from tools.boot.libxen import Xen
 from tools.boot.place import Place, place_in
@@ -200,7 +200,7 @@ def take_back(xen: Xen, domid: int, place: Place, path: str) -> int:
         raise BootError(f"{path}: a server uses it")
     xen.pause(domid)
     try:
-        data = region.take(domid, place)
+        data = region.take(domid, place, frames.of_domid(domid, place))
         region.save(path, data)
     except BootError:
         xen.unpause(domid)

@@ -10,6 +10,7 @@ Knows nothing of what the records say."""
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from persist import layout
 from persist.record import decode_superblock
@@ -37,20 +38,23 @@ class Bytes:
         raise AssertionError("a copy is not written to")
 
 
-def take(domid: int, place: Place) -> bytes:
-    """The region of a domain. If it runs, this is what a crash could have left: the bytes are not
-    of one moment. Raises BootError."""
-    with ForeignMemory(domid, place) as memory:
+def take(domid: int, place: Place, numbers: Sequence[int] | None) -> bytes:
+    """The region of a domain, with its frames' numbers (frames.py). If it runs, this is what a
+    crash could have left: the bytes are not of one moment. Raises BootError."""
+    with ForeignMemory(domid, place, frames=numbers) as memory:
         data = memory.read(0, memory.size)
     check_is_region(data, f"domain {domid}, {place}")
     return data
 
 
-def put(domid: int, place: Place, data: bytes) -> None:
-    """Fill a domain's region. It must not have run yet. Raises BootError."""
+def put(domid: int, place: Place, data: bytes, numbers: Sequence[int] | None = None) -> None:
+    """Fill a domain's region; `numbers`: of all of its frames. It must not have run yet. Raises
+    BootError."""
     if len(data) != place.size:
         raise BootError(f"a region of {len(data)} bytes does not fit {place}")
-    with ForeignMemory(domid, place, may_write=True) as memory:
+    first = place.address // layout.PAGE_SIZE
+    here = numbers and numbers[first:first + place.size // layout.PAGE_SIZE]
+    with ForeignMemory(domid, place, may_write=True, frames=here) as memory:
         memory.write(0, data)
 
 

@@ -3,7 +3,8 @@
 
 W1. Only a domain that has shut down, or that Xen has shut down, is rescued: what runs and does not
     answer is the server's own watchdog's, and the kernel's xen-watchdog=.
-W2. After a failure, and after a domain that has died young, each pause is longer than the last.
+W2. After a failure, and once YOUNG_FREE domains in a row have died young, each pause is longer
+    than the last: somebody may kill it often, but what cannot live does not take dom0's time.
 W3. A rescue that was interrupted is taken up by the next watcher (rescue.R1).
 W4. A domain that is gone without a rescue under way was destroyed by somebody, with its region:
     nothing is left to go on with, and watching ends."""
@@ -13,27 +14,33 @@ from __future__ import annotations
 import math
 import time
 
-from tools.boot import rescue
+from tools.boot import rescue, snapshot
+from tools.boot.build import Files
 from tools.boot.failure import BootError
 from tools.boot.libxen import Xen
 from tools.boot.rescue import Image, Remains, Tell
 
-POLL_S = 0.2
+POLL_S = 0.05
 PAUSE_S, PAUSE_MAX_S = 0.5, 30.0
 YOUNG_S = 10.0  # a domain that dies younger than this dies young
+YOUNG_FREE = 20  # as many in a row cost no pause
 
 
 class Watcher:
     """The state of one watch over one domain."""
 
-    def __init__(self, xen: Xen, domid: int, image: Image, path: str, tell: Tell) -> None:
+    def __init__(self, xen: Xen, domid: int, image: Image, files: Files, path: str,
+                 tell: Tell) -> None:
         self._xen = xen
         self._domid = domid
         self._image = image
+        self._files = files
         self._path = path
         self._tell = tell
         self._remains: Remains | None = None
+        self._start: bytes | None = None  # snapshot.py
         self._pause_s = 0.0
+        self._young = 0  # that have died so, in a row
         self._alive_since_s = -math.inf
         self.rescued = 0
 
@@ -42,9 +49,17 @@ class Watcher:
         self._remains = rescue.interrupted(self._xen, self._path)
         if self._remains is not None:
             self._tell("a rescue was interrupted: going on with it")
+        else:
+            self.look_for_snapshot()
         while True:
             self.look()
             time.sleep(POLL_S)
+
+    def look_for_snapshot(self) -> None:
+        """Have the running domain's, if there is none yet."""
+        domain = self._xen.domain(self._domid)
+        if self._start is None and domain is not None and not domain.is_dying:
+            self._start = snapshot.take(self._xen, domain)
 
     def look(self) -> None:
         """One look, and a rescue if need be. Raises BootError if the domain is gone."""
@@ -57,17 +72,19 @@ class Watcher:
                 return
             self._tell(f"domain {self._domid} has ended: {domain.reason}")
             is_young = time.monotonic() - self._alive_since_s < YOUNG_S
-            self._pause_s = longer(self._pause_s) if is_young else 0.0
+            self._young = self._young + 1 if is_young else 0
+            self._pause_s = longer(self._pause_s) if self._young > YOUNG_FREE else 0.0
         if self._pause_s:
             self._tell(f"waiting {self._pause_s:g} s")
             time.sleep(self._pause_s)
         try:
             if self._remains is None:
                 assert domain is not None
-                self._remains = rescue.gather(domain, self._image, self._path)
-            rescue.revive(self._xen, self._remains, self._tell)
+                self._remains = rescue.gather(self._xen, domain, self._image, self._path)
+            rescue.revive(self._xen, self._remains, self._files, self._start, self._tell)
         except BootError as error:
             self._tell(f"the rescue has failed: {error}")
+            self._start = None
             self._pause_s = longer(self._pause_s)
             if rescue.has_region(self._xen, self._domid):  # rescue.R4
                 self._remains = None
@@ -77,6 +94,7 @@ class Watcher:
         rescue.forget(self._path)
         self.rescued += 1
         self._alive_since_s = time.monotonic()
+        self.look_for_snapshot()
 
 
 def longer(pause_s: float) -> float:
