@@ -24,6 +24,7 @@
 #define DEVICE_BASE 0xffffc90000000000
 #define REGION_WINDOW 0xffffd00000000000
 #define SHARED_INFO_VA 0xffffd80000000000
+#define MACHINE_TO_PHYSICAL_VA 0xffff800000000000 /* Xen's, in a PV domain */
 #define PHYSICAL_MAX 0x100000000 /* memory above 4 GiB is not used */
 
 #define GRANT_SLOTS 4096
