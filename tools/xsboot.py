@@ -214,8 +214,9 @@ def take_back(options: argparse.Namespace) -> None:
     """From the domain to a file."""
     size = handover.take_back(Xen(), options.domid, options.region, options.file)
     tell(f"{options.file}: {size} bytes of domain {options.domid}, which is destroyed. A daemon on "
-         "it serves its socket (--host linux:guests), and nobody else: the rings of dom0's kernel "
-         "and of the guests are granted to the domain, until the host boots again")
+         "it (--host linux) goes on with dom0's own ring. Then: xenstore-write "
+         "/tool/xenstored/domid 0. Guests that run cannot come along: their rings are granted to "
+         "the domain")
 
 
 if __name__ == "__main__":
