@@ -6,6 +6,7 @@ Cannot show: whether Xen does what it is asked to (tests/xen, scenarios rescue a
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,18 @@ from typing import cast
 import pytest
 
 from tests.tools.test_xsboot import HANDLE, MIB, PLACE, PORT, some_region
-from tools.boot import build, consoles, dom0, frames, handover, process, region, rescue, watch
+from tools.boot import (
+    build,
+    consoles,
+    dom0,
+    frames,
+    handover,
+    process,
+    region,
+    rescue,
+    snapshot,
+    watch,
+)
 from tools.boot.failure import BootError
 from tools.boot.libxen import (
     DOMINF_DYING,
@@ -29,6 +41,10 @@ from tools.boot.place import Place
 
 BUILT = ["build", "put", "virq", "prefer", "unpause"]
 FILES = build.Files(b"kernel", b"ramdisk")
+
+
+class Looked(Exception):
+    """A watcher has looked once."""
 
 
 class FakeXen:
@@ -65,7 +81,7 @@ class FakeXen:
 
     def unpause(self, domid: int) -> None:
         """It runs."""
-        assert self.done[-3:] == ["put", "virq", "prefer"]
+        assert self.done[-2:] == ["virq", "prefer"]
         self.done.append("unpause")
 
 
@@ -84,6 +100,7 @@ class Scene:
         self.failures: list[str] = []
         self.said: list[str] = []
         self.slept: list[float] = []
+        self.snapshot: bytes | None = None
         for name in ("kernel", "ramdisk"):
             (directory / name).write_bytes(b"")
         self.image = rescue.Image(str(directory / "kernel"), str(directory / "ramdisk"),
@@ -98,16 +115,27 @@ class Scene:
             self.xen.done.append("build")
 
         def fake_put(domid: int, place: Place, data: bytes, numbers: None) -> None:
+            if data == self.snapshot:
+                assert place == Place(len(data), PLACE.address + PLACE.size)
+                self.xen.done.append("put snapshot")
+                return
             assert (domid, place, data) == (7, PLACE, some_region())
             self.xen.done.append("put")
         monkeypatch.setattr(rescue, "build", fake_build)
+        monkeypatch.setattr(snapshot, "take", lambda xen, domain: self.snapshot)
         monkeypatch.setattr(region, "take", lambda domid, place, numbers: some_region())
         monkeypatch.setattr(region, "put", fake_put)
         monkeypatch.setattr(dom0, "port_of_ring", lambda: PORT)
         monkeypatch.setattr(dom0, "wait_for_answer", lambda within_s, has_ended: None)
         monkeypatch.setattr(consoles, "end_all", self.end_consoles)
         monkeypatch.setattr(consoles, "start", lambda daemon, tell: self.xen.done.append("start"))
-        monkeypatch.setattr(watch.time, "sleep", self.slept.append)
+        monkeypatch.setattr(watch.time, "sleep", self.sleep)
+
+    def sleep(self, pause_s: float) -> None:
+        """Between two looks there is nothing to see here."""
+        if pause_s == watch.POLL_S:
+            raise Looked
+        self.slept.append(pause_s)
 
     def end_consoles(self, tell: Callable[[str], None]) -> list[process.Daemon]:
         """One xenconsoled, which holds on to a page."""
@@ -221,12 +249,61 @@ def test_a_successor_that_does_not_answer_is_left_alone(scene: Scene,
     assert scene.xen.done.count("destroy") == 1
 
 
+def test_a_successor_starts_from_a_snapshot(scene: Scene) -> None:
+    """The first domain's, unless a rescue with it has failed; a later watcher has it, too."""
+    scene.snapshot = b"snapshot"
+    watcher = scene.watcher()
+    watcher.look_for_snapshot()
+    watcher.look()
+    assert scene.xen.done == ["destroy", "build", "put", "put snapshot", *BUILT[2:]]
+    scene.xen.done.clear()
+    scene.gather()
+    scene.xen.there = None
+    later = scene.watcher()
+    with pytest.raises(Looked):
+        later.run()
+    assert scene.xen.done == ["build", "put", "put snapshot", *BUILT[2:]]
+    scene.xen.there, scene.failures = domain(DOMINF_SHUTDOWN), ["it has ended at once"]
+    scene.xen.done.clear()
+    watcher.look()
+    watcher.look()
+    assert scene.xen.done == ["destroy", *BUILT]
+
+
+def test_a_snapshot_that_has_no_room_is_left_out(scene: Scene) -> None:
+    scene.snapshot = bytes(64 * MIB - PLACE.address - PLACE.size + 1)
+    watcher = scene.watcher()
+    watcher.look_for_snapshot()
+    watcher.look()
+    assert scene.xen.done == ["destroy", *BUILT]
+
+
 def test_half_a_rescue_is_recalled(scene: Scene) -> None:
     before = scene.gather()
     assert rescue.recall(str(scene.saved)) == before and before.plan.handle == HANDLE
     (scene.saved.parent / "saved.json").write_text("{}")
     with pytest.raises(BootError):
         rescue.recall(str(scene.saved))
+
+
+def test_a_death_between_the_files_is_no_rescue(scene: Scene,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until both are there, the dead domain is what counts."""
+    save = region.save
+
+    def save_once(path: str, data: bytes) -> None:
+        save(path, data)
+        raise Looked
+    monkeypatch.setattr(region, "save", save_once)
+    with pytest.raises(Looked):
+        scene.gather()
+    assert rescue.recall(str(scene.saved)) is None
+
+
+def test_the_successor_is_as_large_as_the_dead_one(scene: Scene) -> None:
+    large = domain(0)._replace(pages=96 * 256 + 8)
+    assert rescue.plan_of(large, scene.image, PORT).memory_mib == 96
+    assert rescue.plan_of(large, scene.image._replace(memory_mib=80), PORT).memory_mib == 80
 
 
 def test_what_cannot_be_built_is_refused_before_the_domain_is_given_up(scene: Scene) -> None:
@@ -275,15 +352,25 @@ def test_a_handover_that_fails_leaves_the_daemon(step: str, tmp_path: Path,
         return call
     console = process.Daemon([b"console"], {})
     for owner, name, result in [
-            (handover, "make_domain", 7), (handover, "stop", None), (region, "put", None),
+            (handover, "make_domain", 7),
             (dom0, "set_up", PORT), (handover, "wait_until_served", None), (dom0, "write", None),
             (consoles, "end_all", [console]), (process, "start", None), (handover, "_xl", "")]:
         monkeypatch.setattr(owner, name, fake(name, result))
+
+    def fake_stop(server: handover.Server) -> None:
+        path.write_bytes(some_region())  # what the daemon has done until its end
+        fake("stop")()
+
+    def fake_put(domid: int, place: Place, data: bytes) -> None:
+        assert data == some_region()
+        fake("put")()
+    monkeypatch.setattr(handover, "stop", fake_stop)
+    monkeypatch.setattr(region, "put", fake_put)
     xen = SimpleNamespace(pause=fake("pause"), unpause=fake("unpause"),
                           tell_of_deaths=fake("virq"))
     monkeypatch.setattr(handover, "END_S", 0.0)
     path = tmp_path / "region"
-    path.write_bytes(some_region())
+    path.write_bytes(bytes(PLACE.size))
     server = handover.Server(1, process.Daemon([b"daemon"], {}), str(tmp_path / "s"), str(path))
     config = handover.Config("cfg", "stub", PLACE)
     if step:
@@ -295,3 +382,21 @@ def test_a_handover_that_fails_leaves_the_daemon(step: str, tmp_path: Path,
         assert done == ["make_domain", "end_all", "stop", "put", "set_up", "virq", "unpause",
                         "wait_until_served", "start", "write"]
     assert path.read_bytes() == some_region()
+
+
+def test_a_daemon_that_has_not_ended_is_not_started_twice(tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "region"
+    path.write_bytes(some_region())
+    started: list[process.Daemon] = []
+    monkeypatch.setattr(process, "start", started.append)
+    monkeypatch.setattr(handover, "_xl", lambda server, *words: "")
+    monkeypatch.setattr(handover, "END_S", 0.0)
+    server = handover.Server(1, process.Daemon([b"daemon"], {}), str(tmp_path / "s"), str(path))
+    xen = cast(Xen, SimpleNamespace(pause=lambda domid: None))
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        handover.go_back(xen, 7, server, [], lambda text: None)
+        assert not started
+    handover.go_back(xen, 7, server, [], lambda text: None)
+    assert started == [server.daemon]

@@ -5,21 +5,24 @@ W1. Only a domain that has shut down, or that Xen has shut down, is rescued: wha
     answer is the server's own watchdog's, and the kernel's xen-watchdog=.
 W2. After a failure, and once YOUNG_FREE domains in a row have died young, each pause is longer
     than the last: somebody may kill it often, but what cannot live does not take dom0's time.
-W3. A rescue that was interrupted is taken up by the next watcher (rescue.R1).
+W3. A rescue that was interrupted is taken up by the next watcher (rescue.R1), with the snapshot
+    that the last one has kept.
 W4. A domain that is gone without a rescue under way was destroyed by somebody, with its region:
     nothing is left to go on with, and watching ends."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 
-from tools.boot import rescue, snapshot
+from tools.boot import region, rescue, snapshot
 from tools.boot.build import Files
 from tools.boot.failure import BootError
 from tools.boot.libxen import Xen
 from tools.boot.rescue import Image, Remains, Tell
 
+START = ".start"  # behind the path: the snapshot
 POLL_S = 0.05
 PAUSE_S, PAUSE_MAX_S = 0.5, 30.0
 YOUNG_S = 10.0  # a domain that dies younger than this dies young
@@ -49,6 +52,7 @@ class Watcher:
         self._remains = rescue.interrupted(self._xen, self._path)
         if self._remains is not None:
             self._tell("a rescue was interrupted: going on with it")
+            self._start = self._snapshot_of_before()
         else:
             self.look_for_snapshot()
         while True:
@@ -58,8 +62,17 @@ class Watcher:
     def look_for_snapshot(self) -> None:
         """Have the running domain's, if there is none yet."""
         domain = self._xen.domain(self._domid)
-        if self._start is None and domain is not None and not domain.is_dying:
-            self._start = snapshot.take(self._xen, domain)
+        if self._start is not None or domain is None or domain.is_dying:
+            return
+        self._start = snapshot.take(self._xen, domain)
+        if self._start is not None:
+            with contextlib.suppress(BootError):
+                region.save(self._path + START, self._start)
+
+    def _snapshot_of_before(self) -> bytes | None:
+        with contextlib.suppress(OSError), open(self._path + START, "rb") as file:
+            return file.read()
+        return None
 
     def look(self) -> None:
         """One look, and a rescue if need be. Raises BootError if the domain is gone."""
