@@ -75,6 +75,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     once = add("rescue", help="have another domain go on in the place of one that has ended")
     once.add_argument("--from", metavar="FILE", dest="source", help="go on with this region, "
                       "whatever is in the domain; needs --domid and --memory if it is gone")
+    once.add_argument("--pv", action="store_true", help="what is gone was a PV domain")
     once.set_defaults(command=rescue_once)
     watch = add("watch", help="stay, and rescue the domain whenever it ends")
     watch.set_defaults(command=watch_always)
@@ -179,7 +180,7 @@ def rescue_once(options: argparse.Namespace) -> None:
     remains = rescue.interrupted(xen, options.saved) if options.source is None else None
     if remains is None:
         remains = rescue.gather_from(xen, options.source, domain, image, options.domid,
-                                     options.saved)
+                                     options.pv, options.saved)
     rescue.revive(xen, remains, build.load(remains.plan), None, tell)
     rescue.forget(options.saved)
 

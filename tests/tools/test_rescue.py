@@ -318,10 +318,12 @@ def test_a_region_from_a_file_without_a_domain(scene: Scene, tmp_path: Path) -> 
     source, xen = str(tmp_path / "source"), cast(Xen, scene.xen)
     region.save(source, some_region())
     with pytest.raises(BootError, match="--domid and --memory"):
-        rescue.gather_from(xen, source, None, scene.image, None, str(scene.saved))
-    found = rescue.gather_from(xen, source, None, scene.image._replace(memory_mib=96), 9,
-                               str(scene.saved))
-    assert found.plan.domid == 9 and found.plan.memory_mib == 96 and found.plan.is_xenstore
+        rescue.gather_from(xen, source, None, scene.image, None, False, str(scene.saved))
+    for is_pv in (False, True):
+        found = rescue.gather_from(xen, source, None, scene.image._replace(memory_mib=96), 9,
+                                   is_pv, str(scene.saved))
+        assert found.plan.domid == 9 and found.plan.memory_mib == 96 and found.plan.is_xenstore
+        assert found.plan.is_pvh == (not is_pv)
 
 
 # -- handover

@@ -78,9 +78,9 @@ def _keep(remains: Remains, path: str) -> Remains:
 
 
 def gather_from(xen: Xen, source: str | None, domain: Domain | None, image: Image,
-                domid: int | None, path: str) -> Remains:
+                domid: int | None, is_pv: bool, path: str) -> Remains:
     """As gather(), with the region in the file `source` if that is given: then the domain may be
-    gone. Raises BootError."""
+    gone, which was a PV domain if `is_pv` says so. Raises BootError."""
     if source is None:
         if domain is None:
             raise BootError("there is no xenstore domain; --from FILE goes on with a region")
@@ -89,7 +89,8 @@ def gather_from(xen: Xen, source: str | None, domain: Domain | None, image: Imag
     if domain is None:
         if domid is None or image.memory_mib is None:
             raise BootError("the domain is gone: --domid and --memory say which one it was")
-        domain = Domain(domid, DOMINF_XS_DOMAIN | DOMINF_HVM, 0, 0, bytes(16), 0)
+        flags = DOMINF_XS_DOMAIN | (0 if is_pv else DOMINF_HVM)
+        domain = Domain(domid, flags, 0, 0, bytes(16), 0)
     return _keep(Remains(plan_of(domain, image, dom0.port_of_ring()), image.place, data), path)
 
 
