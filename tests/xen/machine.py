@@ -79,7 +79,8 @@ def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
         lines = [f"{key}='{value}'\n"
                  for key, value in {"SCENARIO": name, **DEFAULTS, **parameters}.items()]
         write_initrd(image, directory / "initrd", {"lab/parameters": "".join(lines).encode()})
-        run = _boot(image, directory, timeout_s, is_shown)
+        memory_mib = int(str(parameters.get("MACHINE_MIB", MEMORY_MIB)))
+        run = _boot(command(image, directory / "initrd", memory_mib), timeout_s, is_shown)
     finally:
         shutil.rmtree(directory)
     if keep_in is not None and run.complaint() is not None:
@@ -88,18 +89,18 @@ def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
     return run
 
 
-def command(image: Image, initrd: Path) -> list[str]:
+def command(image: Image, initrd: Path, memory_mib: int = MEMORY_MIB) -> list[str]:
     """QEMU's command line. The names must have no comma: there QEMU splits modules."""
-    return [QEMU, "-accel", "tcg,thread=multi", "-cpu", CPU, "-m", str(MEMORY_MIB),
+    return [QEMU, "-accel", "tcg,thread=multi", "-cpu", CPU, "-m", str(memory_mib),
             "-nographic", "-no-reboot", "-nic", "none", "-kernel", str(image.xen),
             "-append", XEN_OPTIONS, "-initrd", f"{image.kernel} {LINUX_OPTIONS},{initrd}"]
 
 
-def _boot(image: Image, directory: Path, timeout_s: float, is_shown: bool) -> Run:
+def _boot(words: list[str], timeout_s: float, is_shown: bool) -> Run:
     """Run the machine until it powers off, or time is up."""
     began_s = time.monotonic()
     said = bytearray()
-    with subprocess.Popen(command(image, directory / "initrd"), stdin=subprocess.DEVNULL,
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as machine:
         assert machine.stdout is not None
         try:
