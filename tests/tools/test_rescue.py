@@ -20,7 +20,6 @@ from tools.boot import (
     build,
     consoles,
     dom0,
-    frames,
     handover,
     process,
     region,
@@ -29,6 +28,7 @@ from tools.boot import (
     watch,
 )
 from tools.boot.failure import BootError
+from tools.boot.foreign import ForeignMemory
 from tools.boot.libxen import (
     DOMINF_DYING,
     DOMINF_HVM,
@@ -54,6 +54,7 @@ class FakeXen:
         self.there: Domain | None = domain(DOMINF_SHUTDOWN)
         self.done: list[str] = []
         self.holders = 0
+        self.is_mapped = False
         self.saved = saved
 
     def domain(self, domid: int) -> Domain | None:
@@ -62,7 +63,8 @@ class FakeXen:
         return self.there
 
     def destroy(self, domid: int) -> None:
-        """R1: not before everything is in files."""
+        """R1: not before everything is in files; and nothing of it is mapped."""
+        assert not self.is_mapped
         assert rescue.recall(str(self.saved)) is not None
         self.done.append("destroy")
         self.there = domain(DOMINF_DYING) if self.holders else None
@@ -123,13 +125,30 @@ class Scene:
             self.xen.done.append("put")
         monkeypatch.setattr(rescue, "build", fake_build)
         monkeypatch.setattr(snapshot, "take", lambda xen, domain: self.snapshot)
-        monkeypatch.setattr(region, "take", lambda domid, place, numbers: some_region())
+        monkeypatch.setattr(rescue, "open_region", self.open)
+        monkeypatch.setattr(region, "copy", lambda memory: some_region())
         monkeypatch.setattr(region, "put", fake_put)
         monkeypatch.setattr(dom0, "port_of_ring", lambda: PORT)
         monkeypatch.setattr(dom0, "wait_for_answer", lambda within_s, has_ended: None)
         monkeypatch.setattr(consoles, "end_all", self.end_consoles)
         monkeypatch.setattr(consoles, "start", lambda daemon, tell: self.xen.done.append("start"))
         monkeypatch.setattr(watch.time, "sleep", self.sleep)
+
+    def open(self, xen: object, domain: Domain, place: Place) -> ForeignMemory:
+        """The region is mapped; this is the mapping, too."""
+        assert place == self.image.place and self.xen.there is not None
+        self.xen.is_mapped = True
+        return cast(ForeignMemory, self)
+
+    def close(self) -> None:
+        """The mapping."""
+        self.xen.is_mapped = False
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def sleep(self, pause_s: float) -> None:
         """Between two looks there is nothing to see here."""
@@ -147,7 +166,7 @@ class Scene:
 
     def gather(self) -> rescue.Remains:
         """The first half of a rescue."""
-        return rescue.gather(cast(Xen, self.xen), domain(DOMINF_SHUTDOWN), self.image,
+        return rescue.gather(cast(ForeignMemory, self), domain(DOMINF_SHUTDOWN), self.image,
                              str(self.saved))
 
     def watcher(self) -> watch.Watcher:
@@ -178,9 +197,13 @@ def test_a_living_domain_is_left_alone(scene: Scene) -> None:
 
 @pytest.mark.parametrize("there", [None, domain(DOMINF_DYING | DOMINF_SHUTDOWN)])
 def test_a_domain_that_is_destroyed_ends_the_watch(scene: Scene, there: Domain | None) -> None:
+    watcher = scene.watcher()
+    watcher.get_ready()
+    assert scene.xen.is_mapped
     scene.xen.there = there
     with pytest.raises(BootError, match="is destroyed"):
-        scene.watcher().look()
+        watcher.look()
+    assert not scene.xen.is_mapped
 
 
 def test_xenconsoled_is_ended_and_started_again(scene: Scene) -> None:
@@ -215,8 +238,7 @@ def test_domains_that_die_young_wait_ever_longer(scene: Scene) -> None:
     assert scene.slept == [0.5, 1, 2]
 
 
-def test_a_pv_domain_is_rescued_as_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "of_domain", lambda xen, domain, place: [1, 2, 3])
+def test_a_pv_domain_is_rescued_as_one(scene: Scene) -> None:
     scene.xen.there = domain(DOMINF_SHUTDOWN)._replace(flags=DOMINF_XS_DOMAIN | DOMINF_SHUTDOWN)
     scene.watcher().look()
     assert scene.xen.done == ["destroy", *BUILT] and not scene.plans[0].is_pvh
@@ -253,7 +275,7 @@ def test_a_successor_starts_from_a_snapshot(scene: Scene) -> None:
     """The first domain's, unless a rescue with it has failed; a later watcher has it, too."""
     scene.snapshot = b"snapshot"
     watcher = scene.watcher()
-    watcher.look_for_snapshot()
+    watcher.get_ready()
     watcher.look()
     assert scene.xen.done == ["destroy", "build", "put", "put snapshot", *BUILT[2:]]
     scene.xen.done.clear()
@@ -273,7 +295,7 @@ def test_a_successor_starts_from_a_snapshot(scene: Scene) -> None:
 def test_a_snapshot_that_has_no_room_is_left_out(scene: Scene) -> None:
     scene.snapshot = bytes(64 * MIB - PLACE.address - PLACE.size + 1)
     watcher = scene.watcher()
-    watcher.look_for_snapshot()
+    watcher.get_ready()
     watcher.look()
     assert scene.xen.done == ["destroy", *BUILT]
 

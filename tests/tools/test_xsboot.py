@@ -206,6 +206,10 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(BootError):
         region.save(str(tmp_path / "no" / "saved"), b"")
     assert os.listdir(tmp_path) == ["saved"]
+    region.prepare(str(path), 2 * MIB)  # more than is needed
+    assert region.load(str(path)) == some_region()
+    region.save(str(path), some_region())
+    assert region.load(str(path)) == some_region() and os.listdir(tmp_path) == ["saved"]
 
 
 # -- processes

@@ -20,6 +20,9 @@ from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
 from tools.boot.place import Place
 
+UNFINISHED = ".unfinished"
+SAVE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+
 
 class Bytes:
     """A copy of a region. Implements persist.region.Medium, for reading."""
@@ -42,8 +45,13 @@ def take(domid: int, place: Place, numbers: Sequence[int] | None) -> bytes:
     """The region of a domain, with its frames' numbers (frames.py). If it runs, this is what a
     crash could have left: the bytes are not of one moment. Raises BootError."""
     with ForeignMemory(domid, place, frames=numbers) as memory:
-        data = memory.read(0, memory.size)
-    check_is_region(data, f"domain {domid}, {place}")
+        return copy(memory)
+
+
+def copy(memory: ForeignMemory) -> bytes:
+    """The same, of one that is mapped already."""
+    data = memory.read(0, memory.size)
+    check_is_region(data, memory.path)
     return data
 
 
@@ -89,13 +97,22 @@ def load(path: str) -> bytes:
     return data
 
 
+def prepare(path: str, size: int) -> None:
+    """Have room for save(), which is faster then. Raises BootError."""
+    try:
+        with open(os.open(path + UNFINISHED, SAVE_FLAGS, 0o600), "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise BootError(f"{path}: {error.strerror}") from error
+
+
 def save(path: str, data: bytes) -> None:
     """Write a file (B2), readable by its owner alone. Raises BootError."""
-    unfinished = f"{path}.unfinished"
+    unfinished = path + UNFINISHED
     try:
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600),
-                  "wb") as file:
+        with open(os.open(unfinished, SAVE_FLAGS, 0o600), "wb") as file:
             file.write(data)
+            file.truncate()
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

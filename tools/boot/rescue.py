@@ -22,6 +22,7 @@ from typing import NamedTuple
 from tools.boot import consoles, dom0, frames, region, snapshot
 from tools.boot.build import PAGES_PER_MIB, Files, Plan, build, check
 from tools.boot.failure import BootError
+from tools.boot.foreign import ForeignMemory
 from tools.boot.libxen import DOMINF_HVM, DOMINF_XS_DOMAIN, Domain, Xen
 from tools.boot.place import Place, parse_place
 from tools.boot.process import Daemon
@@ -60,11 +61,16 @@ def plan_of(domain: Domain, image: Image, port: int) -> Plan:
                 f"--event {port} {image.words}".rstrip(), domain.is_pvh)
 
 
-def gather(xen: Xen, domain: Domain, image: Image, path: str) -> Remains:
-    """Have all that the successor needs, also in files (R1). Changes nothing. Raises BootError."""
+def gather(memory: ForeignMemory, domain: Domain, image: Image, path: str) -> Remains:
+    """Have all that the successor needs, also in files (R1): the region is what open_region() has
+    mapped. Changes nothing. Raises BootError."""
     plan = plan_of(domain, image, dom0.port_of_ring())
-    numbers = frames.of_domain(xen, domain, image.place)
-    return _keep(Remains(plan, image.place, region.take(domain.domid, image.place, numbers)), path)
+    return _keep(Remains(plan, image.place, region.copy(memory)), path)
+
+
+def open_region(xen: Xen, domain: Domain, place: Place) -> ForeignMemory:
+    """The region of a domain. To be closed before it is destroyed. Raises BootError."""
+    return ForeignMemory(domain.domid, place, frames=frames.of_domain(xen, domain, place))
 
 
 def _keep(remains: Remains, path: str) -> Remains:
@@ -84,7 +90,8 @@ def gather_from(xen: Xen, source: str | None, domain: Domain | None, image: Imag
     if source is None:
         if domain is None:
             raise BootError("there is no xenstore domain; --from FILE goes on with a region")
-        return gather(xen, domain, image, path)
+        with open_region(xen, domain, image.place) as memory:
+            return gather(memory, domain, image, path)
     data = region.load(source)
     if domain is None:
         if domid is None or image.memory_mib is None:
