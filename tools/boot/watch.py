@@ -18,7 +18,7 @@ import contextlib
 import math
 import time
 
-from tools.boot import region, rescue, snapshot
+from tools.boot import region, rescue, snapshot, urgency
 from tools.boot.build import Files
 from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
@@ -66,6 +66,10 @@ class Watcher:
     def get_ready(self) -> None:
         """What can be done while the domain runs: its region is mapped, there is room for it in a
         file, and its snapshot is taken, if there is none yet."""
+        with urgency.patient():
+            self._get_ready()
+
+    def _get_ready(self) -> None:
         domain = self._xen.domain(self._domid)
         if domain is None or domain.is_dying:
             return
