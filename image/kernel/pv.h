@@ -37,7 +37,9 @@ void pv_use_tables(void);
 
 /* ---- pvtrap.c */
 void pv_trap_init(void);
+#define PV_TICK_NS 10000000ull
 void pv_tick_init(void);
+void pv_tick_at(uint64_t ns);         /* the next one, from now */
 bool pv_tick(void);                   /* whether one was due */
 void pv_wait(void);
 void pv_console_write(const char *text, size_t size);

@@ -20,6 +20,7 @@ from tools.boot import (
     build,
     consoles,
     foreign,
+    frames,
     libxen,
     process,
     region,
@@ -123,6 +124,10 @@ SHOW(struct xen_domctl_createdomain, flags, 20, 4);
 SHOW(struct xen_domctl_createdomain, max_grant_frames, 36, 4);
 SHOW(struct xen_domctl_createdomain, arch.emulation_flags, 56, 4);
 SHOW(struct evtchn_status, status, 8, 4);
+SHOW(struct vcpu_guest_context, ctrlreg[3], {frames.CONTEXT_CR3}, 8);
+_Static_assert(sizeof(vcpu_guest_context_any_t) == {frames.CONTEXT_SIZE} &&
+    XC_DOM_PV_CONTAINER == {build.CONTAINER_PV}, "PV");
+SHOW(struct xen_domctl_sched_credit2, cap, 2, 2);
 _Static_assert(sizeof(struct evtchn_status) == {libxen.EVTCHN_STATUS.size} &&
     EVTCHNSTAT_interdomain == {libxen.EVTCHNSTAT_INTERDOMAIN}, "port");
 _Static_assert(sizeof(struct e820entry) == {build.E820.size}, "e820");
@@ -174,7 +179,7 @@ def memory_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_region_is_taken_and_put(memory_file: Path) -> None:
-    data = region.take(7, PLACE)
+    data = region.take(7, PLACE, None)
     assert data == some_region() and region.describe(data) == "clean, 3 records"
     other = data[:-8] + b"changed!"
     region.put(7, PLACE, other)
@@ -186,7 +191,7 @@ def test_a_region_is_taken_and_put(memory_file: Path) -> None:
 def test_what_is_no_region_is_not_taken(memory_file: Path) -> None:
     memory_file.write_bytes(bytes(PLACE.size))
     with pytest.raises(BootError, match="no region"):
-        region.take(7, PLACE)
+        region.take(7, PLACE, None)
 
 
 def test_a_frame_that_is_not_there(memory_file: Path) -> None:
@@ -201,6 +206,10 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(BootError):
         region.save(str(tmp_path / "no" / "saved"), b"")
     assert os.listdir(tmp_path) == ["saved"]
+    region.prepare(str(path), 2 * MIB)  # more than is needed
+    assert region.load(str(path)) == some_region()
+    region.save(str(path), some_region())
+    assert region.load(str(path)) == some_region() and os.listdir(tmp_path) == ["saved"]
 
 
 # -- processes

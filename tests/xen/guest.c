@@ -2,7 +2,7 @@
 /* The only program of a test guest: its init. It talks to xenstore through the kernel's own ring
  * (/dev/xen/xenbus), checks every answer and every watch event, and says so on the console. As
  * `traffic in-dom0` it is no init, but a program of dom0; with `power-off` on the kernel's command
- * line it ends the guest after some rounds.
+ * line it ends the guest after some rounds, with `slow` it rests between them.
  *
  * T1. One request at a time; what it writes is never written before, so an old value shows.
  * T2. The next event must be for the next change that it has made, in order, and there is one for
@@ -35,6 +35,7 @@ enum { XS_DIRECTORY = 1, XS_READ = 2, XS_WATCH = 4, XS_TRANSACTION_START = 6,
 #define REPORT_EVERY 100        /* requests between two lines */
 #define ANSWER_S 120            /* a server that is silent for so long has lost the request */
 #define EVENT_S 30
+#define REST_S 2
 
 struct header { uint32_t type, req_id, tx_id, len; };
 
@@ -312,6 +313,8 @@ int main(int argc, char **argv)
     for (unsigned long number = 1; ; number++) {
         round_of(number + SLOTS);
         count_up(number);
+        if (!strcmp(argument, "slow"))
+            sleep(REST_S);
         if (number % 8 == 0)
             come_and_go();
         if (requests >= reported + REPORT_EVERY) {

@@ -15,6 +15,7 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Sequence
 
 from ring.linux import ioctl_number
 from tools.boot.failure import BootError
@@ -37,9 +38,11 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 class ForeignMemory:
-    """A range of a domain's guest-physical memory. Raises BootError."""
+    """A range of a domain's guest-physical memory; with `frames`, those are Xen's numbers of it
+    (frames.py). Raises BootError."""
 
-    def __init__(self, domid: int, place: Place, may_write: bool = False) -> None:
+    def __init__(self, domid: int, place: Place, may_write: bool = False,
+                 frames: Sequence[int] | None = None) -> None:
         self.size = place.size
         self.path = f"domain {domid}, {place}"
         self._may_write = may_write
@@ -52,7 +55,9 @@ class ForeignMemory:
                 from error
         try:
             self._address = self._map(fd)
-            self._fill(fd, domid, place)
+            first = place.address // PAGE_SIZE
+            self._fill(fd, domid, place,
+                       frames or range(first, first + place.size // PAGE_SIZE))
         except OSError as error:
             self.close()
             raise BootError(f"{what}: {error.strerror}") from error
@@ -71,16 +76,18 @@ class ForeignMemory:
             raise OSError(number, os.strerror(number))
         return int(address)
 
-    def _fill(self, fd: int, domid: int, place: Place) -> None:
+    def _fill(self, fd: int, domid: int, place: Place, numbers: Sequence[int]) -> None:
         """Have the domain's frames in it (M1)."""
-        count, first = place.size // PAGE_SIZE, place.address // PAGE_SIZE
-        frames = (ctypes.c_uint64 * count)(*range(first, first + count))
+        count = len(numbers)
+        assert count == place.size // PAGE_SIZE
+        frames = (ctypes.c_uint64 * count)(*numbers)
         errors = (ctypes.c_int * count)()
         fcntl.ioctl(fd, IOCTL_PRIVCMD_MMAPBATCH_V2, MMAPBATCH_V2.pack(
             count, domid, self._address, ctypes.addressof(frames), ctypes.addressof(errors)))
-        for index, number in enumerate(errors):
+        for index, number in enumerate(errors if any(bytes(errors)) else ()):
             if number:
-                raise BootError(f"domain {domid}: its memory at {(first + index) * PAGE_SIZE:#x} "
+                raise BootError(f"domain {domid}: its memory at "
+                                f"{place.address + index * PAGE_SIZE:#x} "
                                 f"cannot be mapped: {os.strerror(abs(number))}; --region says "
                                 "where the region is")
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from persist.find import open_source
 from persist.region import Medium, RegionError
+from tools.boot import frames
 from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
 from tools.boot.place import Place, parse_place
@@ -29,6 +30,7 @@ def open_any(name: str) -> Source:
     if not domid.isdecimal():
         raise RegionError(f"{name}: expected domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
     try:
-        return ForeignMemory(int(domid), parse_place(place) if place else Place())
+        where = parse_place(place) if place else Place()
+        return ForeignMemory(int(domid), where, frames=frames.of_domid(int(domid), where))
     except BootError as error:
         raise RegionError(str(error)) from error
