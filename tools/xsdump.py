@@ -45,6 +45,7 @@ SERVER_TYPE = codec.START.type
 EXAMPLES = """examples:
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.region info
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.memory info     the memory of make run-qemu
+  tools/xsdump core info                 a core dump: xl dump-core, xsboot core, QEMU
   tools/xsdump domain:1 info             the xenstore domain of a Xen host, in its dom0
   tools/xsdump REGION log -n 20          the last 20 records
   tools/xsdump REGION log --follow       what a running server records, as it does
@@ -103,7 +104,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog="xsdump", description="Look into the persistent memory of a xenstore server.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("region", metavar="REGION", help="a region file, live or damaged; "
-                        "a file with the memory of a machine that runs the image; or "
+                        "a machine's memory that holds one, in a file or a core dump; or "
                         "domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add: Callable[..., argparse.ArgumentParser] = commands.add_parser

@@ -67,7 +67,7 @@ def test_help_has_examples() -> None:
 @pytest.mark.parametrize("words", [
     (), ("dance",), ("read", "1"), ("read", "0", "f"), ("read", "x", "f"),
     ("read", "1", "f", "--region", "4K"), ("rescue", "--memory", "much"),
-    ("watch", "--domid", "-1"),
+    ("watch", "--domid", "-1"), ("core", "1"), ("core", "0", "f"),
 ])
 def test_wrong_words(words: tuple[str, ...]) -> None:
     code, text = xsboot(*words)
@@ -75,7 +75,8 @@ def test_wrong_words(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.skipif(os.path.exists("/dev/xen/privcmd"), reason="this is a domain of Xen")
-@pytest.mark.parametrize("words", [("read", "1", "/nonexistent"), ("rescue",), ("watch",)])
+@pytest.mark.parametrize("words", [("read", "1", "/nonexistent"), ("core", "1", "/nonexistent"),
+                                   ("rescue",), ("watch",)])
 def test_without_xen_it_says_so(words: tuple[str, ...]) -> None:
     code, text = xsboot(*words)
     assert code == 1 and "xsboot: " in text and "Traceback" not in text

@@ -108,5 +108,15 @@ def test_devices_are_negotiated_while_the_server_crashes(image: None) -> None:
 
 
 @pytest.mark.full
+def test_core_dumps_of_the_pv_stub_domain(image: None) -> None:
+    must_succeed("core", BOOT_S, STUB_KERNEL="kernel-pv.elf")
+
+
+@pytest.mark.full
+def test_core_dumps_of_the_stub_domain(image: None) -> None:
+    must_succeed("core", 4 * BOOT_S)
+
+
+@pytest.mark.full
 def test_nobody_notices_a_thousand_crashes_of_all_kinds(image: None) -> None:
     must_succeed("stubdom", 2 * BOOT_S + 1100 * CRASH_S, CRASHES=1000, KINDS=KINDS)

@@ -47,7 +47,7 @@ GUEST = {
     "xc_dom_kernel_file": (_P, _S), "xc_dom_module_file": (_P, _S, _S),
     "xc_dom_boot_xen_init": (_P, _P, _U), "xc_dom_parse_image": (_P,), "xc_dom_mem_init": (_P, _U),
     "xc_dom_boot_mem_init": (_P,), "xc_dom_build_image": (_P,), "xc_dom_boot_image": (_P,),
-    "xc_dom_gnttab_init": (_P,),
+    "xc_dom_gnttab_init": (_P,), "xc_domain_dumpcore": (_P, _U, _S),
 }
 POINTERS = (("xc_dom_allocate", _P, (_P, _S, _S)), ("xc_dom_strdup", _P, (_P, _S)),
             ("xc_dom_release", None, (_P,)))
@@ -182,6 +182,11 @@ class Xen:
     def xenstore_domain(self) -> Domain | None:
         """The one with the privilege."""
         return next((one for one in self.domains() if one.is_xenstore), None)
+
+    def dump_core(self, domid: int, path: str) -> None:
+        """A domain's whole memory as a core dump in a file, running or dead; it is not paused."""
+        self.guest_call("xc_domain_dumpcore", self.handle, domid, os.fsencode(path),
+                        who=f"domain {domid}: ")
 
     # -- changing
 
