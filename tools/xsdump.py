@@ -32,7 +32,7 @@ from persist.record import Kind, Record
 from persist.recover import Recovery, newest_tail_cell, recover
 from persist.region import Medium, RegionError
 from tools.boot.failure import BootError
-from tools.boot.foreign import ForeignMemory
+from tools.boot.frames import memory_of
 from tools.boot.place import Place, parse_place
 
 EXIT_DIFFERS = 1
@@ -93,7 +93,7 @@ def open_any(text: str) -> Source:
     if not domid.isdecimal():
         raise RegionError(f"{text}: expected domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
     try:
-        return ForeignMemory(int(domid), parse_place(place) if place else Place())
+        return memory_of(int(domid), parse_place(place) if place else Place())
     except BootError as error:
         raise RegionError(str(error)) from error
 

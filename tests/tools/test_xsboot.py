@@ -9,8 +9,11 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import struct
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -20,6 +23,7 @@ from tools.boot import (
     build,
     consoles,
     foreign,
+    frames,
     libxen,
     process,
     region,
@@ -27,6 +31,7 @@ from tools.boot import (
 from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
 from tools.boot.libxen import (
+    DOMINF_HVM,
     DOMINF_SHUTDOWN,
     DOMINF_XS_DOMAIN,
     Domain,
@@ -136,6 +141,8 @@ _Static_assert(XEN_DOMCTL_CDF_xs_domain == {build.CDF_XS_DOMAIN} && XEN_DOMCTL_C
     {build.EMU_LAPIC}, "creation");
 _Static_assert(X86_HVM_NR_SPECIAL_PAGES == {build.SPECIAL_PAGES} &&
     X86_HVM_END_SPECIAL_REGION == {build.SPECIAL_END:#x}, "special");
+_Static_assert(offsetof(struct shared_info, arch.pfn_to_mfn_frame_list_list) ==
+    {frames.FRAME_LIST_LIST.size - 8}, "shared_info");
 _Static_assert(XC_DOM_HVM_CONTAINER == {build.CONTAINER_HVM}, "container");
 """)
     done = subprocess.run(["gcc", "-fsyntax-only", "-D__XEN_TOOLS__", "check.c"], cwd=tmp_path,
@@ -145,14 +152,22 @@ _Static_assert(XC_DOM_HVM_CONTAINER == {build.CONTAINER_HVM}, "container");
 
 def test_an_entry_is_read() -> None:
     entry = libxen.DOMAININFO.pack(7, DOMINF_XS_DOMAIN | DOMINF_SHUTDOWN | 3 << 16, 16392, 16392, 0,
-                                   0, 0, 0, 5, 1, 0, 12, HANDLE)
+                                   0, 0, 99, 5, 1, 0, 12, HANDLE)
     found = libxen.parse_domain(entry.ljust(libxen.INFO_SIZE, b"\0"))
-    assert found == Domain(7, found.flags, 16392, 12, HANDLE, 5)
+    assert found == Domain(7, found.flags, 16392, 12, HANDLE, 5, 99)
     assert found.is_xenstore and found.has_ended and not found.is_dying and found.has_run
     assert found.reason == "crash"
 
 
 # -- memory of a domain
+
+
+class OnePvhDomain:
+    """Domain 7 is all that there is."""
+
+    def domain(self, domid: int) -> Domain | None:
+        """What Xen says of it."""
+        return Domain(7, DOMINF_HVM, 0, 0, HANDLE, 0, 99) if domid == 7 else None
 
 
 @pytest.fixture
@@ -171,6 +186,7 @@ def memory_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return 0
     monkeypatch.setattr(foreign, "PRIVCMD", str(path))
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    monkeypatch.setattr(frames, "Xen", OnePvhDomain)
     return path
 
 
@@ -193,6 +209,50 @@ def test_what_is_no_region_is_not_taken(memory_file: Path) -> None:
 def test_a_frame_that_is_not_there(memory_file: Path) -> None:
     with pytest.raises(BootError, match="0x1100000 cannot be mapped: Invalid argument"):
         ForeignMemory(7, PLACE._replace(address=0x1010000))
+
+
+class MachineFrames:
+    """Memory of a PV domain by the machine's frames. Stands for ForeignMemory."""
+
+    pages: ClassVar[dict[int, bytes]] = {}
+
+    def __init__(self, domid: int, place: Place, frames: Sequence[int]) -> None:
+        self.size = place.size
+        self._data = b"".join(self.pages[frame] for frame in frames)
+        assert len(self._data) == place.size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Some bytes."""
+        return self._data[offset:offset + size]
+
+    def __enter__(self) -> MachineFrames:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("first, count", [(0, 256), (511, 2), (4096, 4096), (262143, 2),
+                                          (262144, 256), (523776, 512)])
+def test_the_frames_of_a_pv_domain(monkeypatch: pytest.MonkeyPatch, first: int, count: int) -> None:
+    """A domain of 2 GiB, whose page n is frame 3n + 10**6: the tree is followed, across its pages'
+    ends, to what is asked for and no further than that needs."""
+    def page(words: Sequence[int]) -> bytes:
+        return struct.pack(f"<{len(words)}Q", *words).ljust(foreign.PAGE_SIZE, b"\0")
+
+    pages = {99: bytes(3096) + struct.pack("<Q", 100) + bytes(992), 100: page([200, 201])}
+    for index in range(2):
+        pages[200 + index] = page(range(1000 + 512 * index, 1512 + 512 * index))
+    for index in range(first // 512, (first + count - 1) // 512 + 1):
+        pages[1000 + index] = page([3 * (512 * index + at) + 10**6 for at in range(512)])
+    monkeypatch.setattr(MachineFrames, "pages", pages)
+    monkeypatch.setattr(frames, "ForeignMemory", MachineFrames)
+    domain = Domain(7, 0, 0, 0, HANDLE, 0, 99)
+    place = Place(count * foreign.PAGE_SIZE, first * foreign.PAGE_SIZE)
+    assert frames.frames_of(domain, place) == [3 * (first + at) + 10**6 for at in range(count)]
+    pages[99] = bytes(foreign.PAGE_SIZE)
+    with pytest.raises(BootError, match="does not tell where"):
+        frames.frames_of(domain, place)
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:

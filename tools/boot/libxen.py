@@ -62,6 +62,7 @@ class Domain(NamedTuple):
     ssidref: int
     handle: bytes
     cpu_time_ns: int
+    shared_info_frame: int  # of the machine
 
     @property
     def has_run(self) -> bool:
@@ -104,7 +105,7 @@ def parse_domain(entry: bytes) -> Domain:
     """One struct xen_domctl_getdomaininfo."""
     fields = dict(zip(DOMAININFO_FIELDS, DOMAININFO.unpack(entry[:DOMAININFO.size]), strict=True))
     return Domain(fields["domain"], fields["flags"], fields["tot_pages"], fields["ssidref"],
-                  fields["handle"], fields["cpu_time"])
+                  fields["handle"], fields["cpu_time"], fields["shared_info_frame"])
 
 
 class Xen:

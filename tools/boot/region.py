@@ -16,7 +16,7 @@ from persist.record import decode_superblock
 from persist.recover import recover
 from persist.region import RegionError
 from tools.boot.failure import BootError
-from tools.boot.foreign import ForeignMemory
+from tools.boot.frames import memory_of
 from tools.boot.place import Place
 
 
@@ -40,7 +40,7 @@ class Bytes:
 def take(domid: int, place: Place) -> bytes:
     """The region of a domain. If it runs, this is what a crash could have left: the bytes are not
     of one moment. Raises BootError."""
-    with ForeignMemory(domid, place) as memory:
+    with memory_of(domid, place) as memory:
         data = memory.read(0, memory.size)
     check_is_region(data, f"domain {domid}, {place}")
     return data
@@ -50,7 +50,7 @@ def put(domid: int, place: Place, data: bytes) -> None:
     """Fill a domain's region. It must not have run yet. Raises BootError."""
     if len(data) != place.size:
         raise BootError(f"a region of {len(data)} bytes does not fit {place}")
-    with ForeignMemory(domid, place, may_write=True) as memory:
+    with memory_of(domid, place, may_write=True) as memory:
         memory.write(0, data)
 
 

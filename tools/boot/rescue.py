@@ -86,7 +86,7 @@ def gather_from(source: str | None, domain: Domain | None, image: Image, domid: 
     if domain is None:
         if domid is None or image.memory_mib is None:
             raise BootError("the domain is gone: --domid and --memory say which one it was")
-        domain = Domain(domid, DOMINF_XS_DOMAIN | DOMINF_HVM, 0, 0, bytes(16), 0)
+        domain = Domain(domid, DOMINF_XS_DOMAIN | DOMINF_HVM, 0, 0, bytes(16), 0, 0)
     return _keep(Remains(plan_of(domain, image, dom0.port_of_ring()), image.place, data), path)
 
 

@@ -23,6 +23,7 @@ start_stub
 start_services
 xenstore-write /tool/core "kept in the core"
 xenstore-ls -f | paths_of >/tmp/paths
+check_dump memory "domain:$stub" # no dump, but the same questions
 began_s=$(uptime_s)
 timeout $DUMP_S xl dump-core "$stub" /dev/shm/running >/tmp/xl 2>&1
 check_that xl-dump-core "rc $?; $began_s to $(uptime_s) s" [ -s /dev/shm/running ]
