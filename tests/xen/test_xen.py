@@ -114,7 +114,7 @@ def test_core_dumps_of_the_pv_stub_domain(image: None) -> None:
 
 @pytest.mark.full
 def test_core_dumps_of_the_stub_domain(image: None) -> None:
-    must_succeed("core", 4 * BOOT_S)
+    must_succeed("core", 6 * BOOT_S)
 
 
 @pytest.mark.full

@@ -136,7 +136,7 @@ requests_of() {
 has_asked() { [ "$(requests_of "$1")" -ge "$2" ]; }
 
 check_guest_up() {
-    if wait_until 120 is_guest_up "$1"; then
+    if wait_until 240 is_guest_up "$1"; then
         verdict "$1-up" ok "$(uptime_s)"
     else
         console_of "$1" | tail -n 30
