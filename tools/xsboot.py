@@ -9,6 +9,7 @@ The work is done in tools/boot/; here are the words."""
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ EXAMPLES = """examples:
   tools/xsboot read 1 /tmp/region                 the region of domain 1, running or dead
   tools/xsdump /tmp/region verify
   tools/xsdump domain:1 log --follow              the same, beside the running domain
+  tools/xsboot core 1 /tmp/core                   its whole memory, for xsdump and debuggers
   tools/xsboot watch --param "$XENSTORE_DOMAIN_PARAM"
                                                   stay, and rescue the xenstore domain if it ends
   tools/xsboot rescue                             once, now
@@ -72,6 +74,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         command.add_argument("--region", metavar="SIZE@ADDRESS", type=place_of, default=Place(),
                              help="where it is in the domain (default 16M@16M)")
         command.set_defaults(command=function)
+    core = add("core", help="write a domain's whole memory as a core dump, running or dead")
+    core.add_argument("domid", metavar="DOMID", type=domid_of)
+    core.add_argument("file", metavar="FILE")
+    core.set_defaults(command=dump_core)
     once = add("rescue", help="have another domain go on in the place of one that has ended")
     once.add_argument("--from", metavar="FILE", dest="source", help="go on with this region, "
                       "whatever is in the domain; needs --domid and --memory if it is gone")
@@ -158,6 +164,15 @@ def write_region(options: argparse.Namespace) -> None:
     tell(f"domain {options.domid} has the region {options.file}: {region.describe(data)}")
 
 
+def dump_core(options: argparse.Namespace) -> None:
+    """What `xl dump-core` does, which cannot be used when the domain that serves it is dead."""
+    unfinished = f"{options.file}.unfinished"
+    Xen().dump_core(options.domid, unfinished)
+    os.replace(unfinished, options.file)
+    tell(f"{options.file}: {os.path.getsize(options.file)} bytes, the memory of domain "
+         f"{options.domid}")
+
+
 def image_of(options: argparse.Namespace) -> Image:
     """What a new domain is made of."""
     return Image(options.kernel, options.ramdisk, options.param, place_in(options.param),
@@ -193,7 +208,7 @@ def watch_always(options: argparse.Namespace) -> None:
     if remains is None:
         if domain is None:
             raise BootError("there is no xenstore domain; --domid names one that has no privilege")
-        region.take(domain.domid, image.place, frames.of_domain(xen, domain, image.place))
+        region.take(domain.domid, image.place, frames.of_domain(domain, image.place))
         plan = rescue.plan_of(domain, image, dom0.port_of_ring())  # better known now
         xen.prefer(domain.domid)
     else:

@@ -25,6 +25,7 @@ EXIT_UNREADABLE = 3
 EXAMPLES = """examples:
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.region info
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.memory info     the memory of make run-qemu
+  tools/xsdump core crashes                a core dump: xl dump-core, xsboot core, QEMU
   tools/xsdump domain:1 crashes            the xenstore domain of a Xen host, in its dom0
   tools/xsdump REGION log -n 20            the last 20 changes
   tools/xsdump REGION log -n 1 -d 7        the last thing that domain 7 has done
@@ -74,7 +75,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common(parser)
     parser.add_argument("source", metavar="SOURCE", help="a region file, live or damaged; "
-                        "a file with the memory of a machine that runs the image; or "
+                        "a machine's memory that holds one, in a file or a core dump; or "
                         "domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in ADDERS:

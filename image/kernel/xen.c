@@ -88,7 +88,9 @@ void xen_init(void)
     if (!leaf)
         return;
     check_window();
-    if (!pv_is_on) /* else paging.c has mapped it */
+    if (pv_is_on) /* paging.c has mapped it */
+        pv_tell_frames();
+    else
         map_shared_info();
 }
 

@@ -10,7 +10,7 @@ import ctypes
 import struct
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 
@@ -151,79 +151,57 @@ def test_another_domid_is_given_back() -> None:
 # -- a PV domain's memory
 
 
-class Tables:
-    """Page tables in frames 1000 and up: `mapped` is what the direct map leads to."""
+DEAD = Domain(7, 0, FRAMES, 0, HANDLE, 1, 99)
 
-    def __init__(self, mapped: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.frames: dict[int, dict[int, int]] = {1000: {}}
-        self.reads = 0
-        for address, frame in mapped.items():
-            table = 1000
-            for shift in (39, 30, 21):
-                table = self._below(table, (frames.DIRECT_BASE + address) >> shift & 511)
-            self.frames[table][address >> 12 & 511] = frame << 12 | 1 << 63 | 0x61
-        monkeypatch.setattr(frames, "ForeignMemory", self.open)
 
-    def _below(self, table: int, index: int) -> int:
-        entry = self.frames[table].get(index)
-        if entry is None:
-            new = 1000 + len(self.frames)
-            self.frames[new] = {}
-            entry = self.frames[table][index] = new << 12 | 0x67
-        return entry >> 12
+class MachineFrames:
+    """Memory of a PV domain by the machine's frames. Stands for ForeignMemory."""
 
-    def open(self, domid: int, place: Place) -> Tables:
-        """ForeignMemory."""
-        assert place.size == PAGE_SIZE
-        self._open = self.frames[place.address >> 12]
-        self.reads += 1
-        return self
+    pages: ClassVar[dict[int, bytes]] = {}
+
+    def __init__(self, domid: int, place: Place, frames: Sequence[int]) -> None:
+        self.size = place.size
+        self._data = b"".join(self.pages[frame] for frame in frames)
+        assert len(self._data) == place.size
 
     def read(self, offset: int, size: int) -> bytes:
-        """A table."""
-        return struct.pack("=512Q", *[self._open.get(index, 0) for index in range(512)])
+        """Some bytes."""
+        return self._data[offset:offset + size]
 
-    def __enter__(self) -> Tables:
+    def __enter__(self) -> MachineFrames:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
-    def call(self, name: str, domid: int, vcpu: int, context: ctypes.Array[ctypes.c_char],
-             who: str) -> int:
-        """Of libxenctrl: the top table is in frame 1000."""
-        assert (name, domid, vcpu) == ("xc_vcpu_getcontext", 7, 0)
-        struct.pack_into("=Q", context, frames.CONTEXT_CR3, 1000 << 12)
-        return 0
 
+@pytest.mark.parametrize("first, count", [(0, 256), (511, 2), (4096, 4096), (262143, 2),
+                                          (262144, 256), (523776, 512)])
+def test_the_frames_of_a_pv_domain(monkeypatch: pytest.MonkeyPatch, first: int, count: int) -> None:
+    """A domain of 2 GiB, whose page n is frame 3n + 10**6: the tree is followed, across its pages'
+    ends, to what is asked for and no further than that needs."""
+    def page(words: Sequence[int]) -> bytes:
+        return struct.pack(f"<{len(words)}Q", *words).ljust(PAGE_SIZE, b"\0")
 
-DEAD = Domain(7, 0, FRAMES, 0, HANDLE, 1)
-
-
-def test_frames_of_a_pv_domain(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(3 * MIB, 15 * MIB)  # over the end of a table, not from its beginning
-    mapped = {address: address * 7 // PAGE_SIZE + 1
-              for address in range(place.address, place.address + place.size, PAGE_SIZE)}
-    tables = Tables(mapped, monkeypatch)
-    assert frames.of_domain(cast(Xen, tables), DEAD, place) == list(mapped.values())
-    assert tables.reads == 5
-    single = [17 * MIB, 15 * MIB]
-    assert frames.of_pages(cast(Xen, tables), DEAD, single) == [mapped[page] for page in single]
-
-
-def test_what_is_not_mapped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(2 * MIB, 16 * MIB)
-    mapped = dict.fromkeys(range(16 * MIB, 18 * MIB, PAGE_SIZE), 5)
-    del mapped[17 * MIB]
-    for known in (mapped, {}):
-        with pytest.raises(BootError, match="nothing mapped"):
-            frames.of_domain(cast(Xen, Tables(known, monkeypatch)), DEAD, place)
+    pages = {99: bytes(3096) + struct.pack("<Q", 100) + bytes(992), 100: page([200, 201])}
+    for index in range(2):
+        pages[200 + index] = page(range(1000 + 512 * index, 1512 + 512 * index))
+    for index in range(first // 512, (first + count - 1) // 512 + 1):
+        pages[1000 + index] = page([3 * (512 * index + at) + 10**6 for at in range(512)])
+    monkeypatch.setattr(MachineFrames, "pages", pages)
+    monkeypatch.setattr(frames, "ForeignMemory", MachineFrames)
+    domain = Domain(7, 0, 0, 0, HANDLE, 0, 99)
+    place = Place(count * PAGE_SIZE, first * PAGE_SIZE)
+    assert frames.of_domain(domain, place) == [3 * (first + at) + 10**6 for at in range(count)]
+    pages[99] = bytes(PAGE_SIZE)
+    with pytest.raises(BootError, match="does not tell where"):
+        frames.of_domain(domain, place)
 
 
 def test_a_pvh_domain_has_its_own_numbers() -> None:
     domain = DEAD._replace(flags=DOMINF_HVM)
-    assert frames.of_domain(cast(Xen, None), domain, Place()) is None
-    assert frames.of_pages(cast(Xen, None), domain, [0x5000, 0x1000]) == [5, 1]
+    assert frames.of_domain(domain, Place()) is None
+    assert frames.of_pages(domain, [0x5000, 0x1000]) == [5, 1]
 
 
 def test_a_region_is_put_where_its_frames_are(monkeypatch: pytest.MonkeyPatch) -> None:

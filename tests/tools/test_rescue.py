@@ -89,7 +89,7 @@ class FakeXen:
 
 def domain(flags: int) -> Domain:
     """A xenstore domain of 64 MiB."""
-    return Domain(7, DOMINF_XS_DOMAIN | DOMINF_HVM | flags, 64 * 256 + 8, 12, HANDLE, 1)
+    return Domain(7, DOMINF_XS_DOMAIN | DOMINF_HVM | flags, 64 * 256 + 8, 12, HANDLE, 1, 0)
 
 
 class Scene:

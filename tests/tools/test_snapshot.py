@@ -21,7 +21,7 @@ from tools.boot.foreign import PAGE_SIZE
 from tools.boot.libxen import DOMINF_HVM, Domain, Xen
 from tools.boot.place import Place
 
-DOMAIN = Domain(7, DOMINF_HVM, 0, 0, HANDLE, 1)
+DOMAIN = Domain(7, DOMINF_HVM, 0, 0, HANDLE, 1, 0)
 ENTRIES = 400  # carried_test.c
 PLACE = Place(1 << 20, 4 << 20)
 

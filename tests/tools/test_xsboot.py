@@ -28,6 +28,7 @@ from tools.boot import (
 from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
 from tools.boot.libxen import (
+    DOMINF_HVM,
     DOMINF_SHUTDOWN,
     DOMINF_XS_DOMAIN,
     Domain,
@@ -68,7 +69,7 @@ def test_help_has_examples() -> None:
 @pytest.mark.parametrize("words", [
     (), ("dance",), ("read", "1"), ("read", "0", "f"), ("read", "x", "f"),
     ("read", "1", "f", "--region", "4K"), ("rescue", "--memory", "much"),
-    ("watch", "--domid", "-1"),
+    ("watch", "--domid", "-1"), ("core", "1"), ("core", "0", "f"),
 ])
 def test_wrong_words(words: tuple[str, ...]) -> None:
     code, text = xsboot(*words)
@@ -76,7 +77,8 @@ def test_wrong_words(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.skipif(os.path.exists("/dev/xen/privcmd"), reason="this is a domain of Xen")
-@pytest.mark.parametrize("words", [("read", "1", "/nonexistent"), ("rescue",), ("watch",)])
+@pytest.mark.parametrize("words", [("read", "1", "/nonexistent"), ("core", "1", "/nonexistent"),
+                                   ("rescue",), ("watch",)])
 def test_without_xen_it_says_so(words: tuple[str, ...]) -> None:
     code, text = xsboot(*words)
     assert code == 1 and "xsboot: " in text and "Traceback" not in text
@@ -124,9 +126,7 @@ SHOW(struct xen_domctl_createdomain, flags, 20, 4);
 SHOW(struct xen_domctl_createdomain, max_grant_frames, 36, 4);
 SHOW(struct xen_domctl_createdomain, arch.emulation_flags, 56, 4);
 SHOW(struct evtchn_status, status, 8, 4);
-SHOW(struct vcpu_guest_context, ctrlreg[3], {frames.CONTEXT_CR3}, 8);
-_Static_assert(sizeof(vcpu_guest_context_any_t) == {frames.CONTEXT_SIZE} &&
-    XC_DOM_PV_CONTAINER == {build.CONTAINER_PV}, "PV");
+_Static_assert(XC_DOM_PV_CONTAINER == {build.CONTAINER_PV}, "PV");
 SHOW(struct xen_domctl_sched_credit2, cap, 2, 2);
 _Static_assert(sizeof(struct evtchn_status) == {libxen.EVTCHN_STATUS.size} &&
     EVTCHNSTAT_interdomain == {libxen.EVTCHNSTAT_INTERDOMAIN}, "port");
@@ -140,6 +140,8 @@ _Static_assert(XEN_DOMCTL_CDF_xs_domain == {build.CDF_XS_DOMAIN} && XEN_DOMCTL_C
     {build.EMU_LAPIC}, "creation");
 _Static_assert(X86_HVM_NR_SPECIAL_PAGES == {build.SPECIAL_PAGES} &&
     X86_HVM_END_SPECIAL_REGION == {build.SPECIAL_END:#x}, "special");
+_Static_assert(offsetof(struct shared_info, arch.pfn_to_mfn_frame_list_list) ==
+    {frames.FRAME_LIST_LIST.size - 8}, "shared_info");
 _Static_assert(XC_DOM_HVM_CONTAINER == {build.CONTAINER_HVM}, "container");
 """)
     done = subprocess.run(["gcc", "-fsyntax-only", "-D__XEN_TOOLS__", "check.c"], cwd=tmp_path,
@@ -149,14 +151,22 @@ _Static_assert(XC_DOM_HVM_CONTAINER == {build.CONTAINER_HVM}, "container");
 
 def test_an_entry_is_read() -> None:
     entry = libxen.DOMAININFO.pack(7, DOMINF_XS_DOMAIN | DOMINF_SHUTDOWN | 3 << 16, 16392, 16392, 0,
-                                   0, 0, 0, 5, 1, 0, 12, HANDLE)
+                                   0, 0, 99, 5, 1, 0, 12, HANDLE)
     found = libxen.parse_domain(entry.ljust(libxen.INFO_SIZE, b"\0"))
-    assert found == Domain(7, found.flags, 16392, 12, HANDLE, 5)
+    assert found == Domain(7, found.flags, 16392, 12, HANDLE, 5, 99)
     assert found.is_xenstore and found.has_ended and not found.is_dying and found.has_run
     assert found.reason == "crash"
 
 
 # -- memory of a domain
+
+
+class OnePvhDomain:
+    """Domain 7 is all that there is."""
+
+    def domain(self, domid: int) -> Domain | None:
+        """What Xen says of it."""
+        return Domain(7, DOMINF_HVM, 0, 0, HANDLE, 0, 99) if domid == 7 else None
 
 
 @pytest.fixture
@@ -175,6 +185,7 @@ def memory_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return 0
     monkeypatch.setattr(foreign, "PRIVCMD", str(path))
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    monkeypatch.setattr(frames, "Xen", OnePvhDomain)
     return path
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,8 @@ VERDICT = re.compile(r"^VERDICT (\S+) (ok|FAILED) ?([^\r\n]*)", re.M)
 END = "LAB END"
 DEFAULTS = {"SERVER": "ours", "SERVER_OPTIONS": "", "TRAFFIC": 300, "KILLS": 10,
             "STUB_WORDS": "log=debug drill=on --drill --watchdog 3", "STUB_MEMORY": 64,
-            "STUB_KERNEL": "kernel.elf", "CRASHES": 20, "DEATHS": 3, "ENDS": "power-off xen",
+            "STUB_KERNEL": "kernel.elf", "CRASHES": 20, "DEATHS": 3, "ATTACHES": 3,
+            "ENDS": "power-off xen",
             "KINDS": "exception page-fault kernel-page-fault double-fault"}
 BY_HAND_S = 3600.0
 
@@ -67,11 +68,12 @@ class Run(NamedTuple):
 
 
 def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
-                 keep_in: Path | None = None, is_shown: bool = False) -> Run:
+                 keep_in: Path | None = None,
+                 show: Callable[[bytes], object] | None = None) -> Run:
     """Boot, and run dom0/`name`.sh with `parameters` as shell variables.
 
-    The console is written to `keep_in` if that is given and the run is no success; with `is_shown`
-    also here, as it comes."""
+    What the console says is given to `show` as it comes, and written to `keep_in` if that is given
+    and the run is no success."""
     need_tools(QEMU)
     image = build()
     directory = Path(tempfile.mkdtemp(prefix="xen-lab-"))
@@ -80,7 +82,7 @@ def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
                  for key, value in {"SCENARIO": name, **DEFAULTS, **parameters}.items()]
         write_initrd(image, directory / "initrd", {"lab/parameters": "".join(lines).encode()})
         memory_mib = int(str(parameters.get("MACHINE_MIB", MEMORY_MIB)))
-        run = _boot(command(image, directory / "initrd", memory_mib), timeout_s, is_shown)
+        run = _boot(command(image, directory / "initrd", memory_mib), timeout_s, show)
     finally:
         shutil.rmtree(directory)
     if keep_in is not None and run.complaint() is not None:
@@ -96,7 +98,8 @@ def command(image: Image, initrd: Path, memory_mib: int = MEMORY_MIB) -> list[st
             "-append", XEN_OPTIONS, "-initrd", f"{image.kernel} {LINUX_OPTIONS},{initrd}"]
 
 
-def _boot(words: list[str], timeout_s: float, is_shown: bool) -> Run:
+def _boot(words: list[str], timeout_s: float,
+          show: Callable[[bytes], object] | None) -> Run:
     """Run the machine until it powers off, or time is up."""
     began_s = time.monotonic()
     said = bytearray()
@@ -110,9 +113,8 @@ def _boot(words: list[str], timeout_s: float, is_shown: bool) -> Run:
                     if not data:
                         break
                     said += data
-                    if is_shown:
-                        sys.stdout.buffer.write(data)
-                        sys.stdout.flush()
+                    if show is not None:
+                        show(data)
                 if END.encode() in said[-4096:] and machine.poll() is not None:
                     break
         finally:
@@ -133,7 +135,9 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m tests.xen.machine SCENARIO [NAME=VALUE]...", file=sys.stderr)
         return 2
     name, *pairs = arguments
-    run = run_scenario(name, dict(pair.split("=", 1) for pair in pairs), BY_HAND_S, is_shown=True)
+    with open(sys.stdout.fileno(), "wb", buffering=0, closefd=False) as terminal:
+        run = run_scenario(name, dict(pair.split("=", 1) for pair in pairs), BY_HAND_S,
+                           show=terminal.write)
     print(f"{run.took_s:.0f} s; {run.complaint() or 'all is well'}")
     return 1 if run.complaint() else 0
 

@@ -4,7 +4,7 @@ Method: dom0/*.sh run there and print verdicts; a run that fails leaves its cons
 and can be repeated by `python -m tests.xen.machine SCENARIO NAME=VALUE...`. README.md says what
 the scenarios do.
 
-Cannot show: two processors at once (the machine has one), HVM guests, device backends."""
+Cannot show: two processors at once (the machine has one), HVM guests, device models."""
 
 from __future__ import annotations
 
@@ -125,6 +125,21 @@ def test_the_first_reply_with_ten_guests(image: None, kernel: str) -> None:
 @pytest.mark.full
 def test_from_the_daemon_to_a_domain_that_xl_makes(image: None) -> None:
     must_succeed("handover", 2 * BOOT_S)
+
+
+@pytest.mark.full
+def test_devices_are_negotiated_while_the_server_crashes(image: None) -> None:
+    must_succeed("devices", 4 * BOOT_S)
+
+
+@pytest.mark.full
+def test_core_dumps_of_the_pv_stub_domain(image: None) -> None:
+    must_succeed("core", BOOT_S, STUB_KERNEL="kernel-pv.elf")
+
+
+@pytest.mark.full
+def test_core_dumps_of_the_stub_domain(image: None) -> None:
+    must_succeed("core", 6 * BOOT_S)
 
 
 @pytest.mark.full

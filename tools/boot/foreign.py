@@ -5,6 +5,7 @@ down, as long as it is not destroyed. No library, no xenstore.
 M1. All frames are mapped, or none: one that Xen refuses is an error that names it.
 M2. Bytes are copied out of the mapping and into it; nothing keeps a view of it.
 M3. Who does not say that it writes gets a mapping that cannot be written.
+M4. Frames are the domain's own numbers of its pages; a PV domain's, the machine's (frames.py).
 As long as it is mapped, the domain cannot go away as a whole: close it before it is to be gone.
 Knows nothing of what the bytes mean. Implements persist.region.Medium."""
 
@@ -38,8 +39,8 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 class ForeignMemory:
-    """A range of a domain's guest-physical memory; with `frames`, those are Xen's numbers of it
-    (frames.py). Raises BootError."""
+    """A range of a domain's memory; `frames` are where it is if that is not where the domain sees
+    it (M4). Raises BootError."""
 
     def __init__(self, domid: int, place: Place, may_write: bool = False,
                  frames: Sequence[int] | None = None) -> None:
@@ -56,8 +57,8 @@ class ForeignMemory:
         try:
             self._address = self._map(fd)
             first = place.address // PAGE_SIZE
-            self._fill(fd, domid, place,
-                       frames or range(first, first + place.size // PAGE_SIZE))
+            self._fill(fd, domid, place, frames if frames is not None else
+                       range(first, first + place.size // PAGE_SIZE))
         except OSError as error:
             self.close()
             raise BootError(f"{what}: {error.strerror}") from error

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Xen's numbers of the frames that hold a PV domain's region. A PVH domain's are its own
-guest-physical ones; a PV domain's memory is scattered, and only its page tables say where.
+"""Where the pages of a domain are in the machine, by which dom0 maps them.
 
-F1. The page tables are read from the top table that Xen has: Xen has checked each entry when it
-    was written, so they hold whatever the domain has died of.
-F2. What they name is not believed to be a region before region.check_is_region() says so.
-The kernel maps all of its memory at DIRECT_BASE. Change with: image/kernel/layout.h, pvboot.c."""
+F1. A PVH domain's own frame numbers do: Xen translates them.
+F2. A PV domain's are found as Xen's tools for core dumps find them: its shared_info names a page of
+    the frames of pages of the frames of the table in which each page's frame is
+    (image/kernel/pvdump.c). They can be read when the domain is dead, too.
+Knows nothing of what the bytes mean. Change with: foreign.py."""
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Sequence
 
@@ -18,32 +17,16 @@ from tools.boot.foreign import PAGE_SIZE, ForeignMemory
 from tools.boot.libxen import Domain, Xen
 from tools.boot.place import Place
 
-DIRECT_BASE = 0xFFFF880000000000
-ENTRIES = struct.Struct("=512Q")
-UPPER_SHIFTS = (39, 30, 21)
-SPAN = 1 << 21  # of a table of the last level
-PRESENT = 1
-FRAME_BITS = ((1 << 52) - 1) & -PAGE_SIZE
-CONTEXT_SIZE = 5168  # struct vcpu_guest_context of x86-64
-CONTEXT_CR3 = 5008   # its ctrlreg[3]
-
-assert ENTRIES.size == PAGE_SIZE
+FRAME_LIST_LIST = struct.Struct("<3096xQ")  # struct shared_info: arch.pfn_to_mfn_frame_list_list
+PER_PAGE = PAGE_SIZE // 8
 
 
-def of_domain(xen: Xen, domain: Domain, place: Place) -> Sequence[int] | None:
-    """None: the domain's own numbers do. Raises BootError."""
-    return None if domain.is_pvh else _Walk(xen, domain.domid).frames(place)
+def memory_of(domid: int, place: Place, may_write: bool = False) -> ForeignMemory:
+    """A range of a domain's memory. Raises BootError."""
+    return ForeignMemory(domid, place, may_write, of_domid(domid, place))
 
 
-def of_pages(xen: Xen, domain: Domain, addresses: Sequence[int]) -> list[int]:
-    """Of single pages. Raises BootError."""
-    if domain.is_pvh:
-        return [address // PAGE_SIZE for address in addresses]
-    walk = _Walk(xen, domain.domid)
-    return [walk.frames(Place(PAGE_SIZE, address))[0] for address in addresses]
-
-
-def of_domid(domid: int, place: Place) -> Sequence[int] | None:
+def of_domid(domid: int, place: Place) -> list[int] | None:
     """As of_domain(). Without the library, which a PVH domain does not need, it is taken for one.
     Raises BootError."""
     try:
@@ -51,48 +34,40 @@ def of_domid(domid: int, place: Place) -> Sequence[int] | None:
     except BootError:
         return None
     domain = xen.domain(domid)
-    return None if domain is None else of_domain(xen, domain, place)
+    return None if domain is None else of_domain(domain, place)
 
 
-class _Walk:
-    """One walk over a domain's page tables, each of which is read once."""
+def of_domain(domain: Domain, place: Place) -> list[int] | None:
+    """Of a range; None: the domain's own numbers do (F1). Raises BootError."""
+    first = place.address // PAGE_SIZE
+    return None if domain.is_pvh else _of_pv(domain, range(first, first + place.size // PAGE_SIZE))
 
-    def __init__(self, xen: Xen, domid: int) -> None:
-        self._domid = domid
-        self._tables: dict[int, tuple[int, ...]] = {}
-        context = ctypes.create_string_buffer(CONTEXT_SIZE)
-        xen.call("xc_vcpu_getcontext", domid, 0, context, who=f"domain {domid}: ")
-        self._cr3: int = struct.unpack_from("=Q", context, CONTEXT_CR3)[0]
 
-    def frames(self, place: Place) -> list[int]:
-        """Of the direct map, where the region is."""
-        found: list[int] = []
-        address, end = DIRECT_BASE + place.address, DIRECT_BASE + place.address + place.size
-        while address < end:
-            stop = min((address | SPAN - 1) + 1, end)
-            entries = self._last_table(address)[address >> 12 & 511:][:(stop - address) >> 12]
-            for entry in entries:
-                self._check(entry, address)
-            found += [(entry & FRAME_BITS) // PAGE_SIZE for entry in entries]
-            address = stop
-        return found
+def of_pages(domain: Domain, addresses: Sequence[int]) -> list[int]:
+    """Of single pages. Raises BootError."""
+    pages = [address // PAGE_SIZE for address in addresses]
+    return pages if domain.is_pvh else _of_pv(domain, pages)
 
-    def _last_table(self, address: int) -> tuple[int, ...]:
-        table = self._table(self._cr3)
-        for shift in UPPER_SHIFTS:
-            entry = table[address >> shift & 511]
-            self._check(entry, address)
-            table = self._table(entry)
-        return table
 
-    def _check(self, entry: int, address: int) -> None:
-        if not entry & PRESENT:
-            raise BootError(f"domain {self._domid}: a PV domain with nothing mapped at or behind "
-                            f"{address:#x}: it is none of ours, or has not run")
+def _of_pv(domain: Domain, pages: Sequence[int]) -> list[int]:
+    domid = domain.domid
+    (top,) = FRAME_LIST_LIST.unpack_from(_read(domid, [domain.shared_info_frame]))
+    if not top:
+        raise BootError(f"domain {domid}: this PV domain does not tell where its memory is: it is "
+                        "none of ours, or has not run")
+    lists = _words(_read(domid, [top]))[:max(pages) // (PER_PAGE * PER_PAGE) + 1]
+    tables = _words(_read(domid, lists))
+    needed = sorted({page // PER_PAGE for page in pages})
+    entries = _words(_read(domid, [tables[one] for one in needed]))
+    start = {one: number * PER_PAGE for number, one in enumerate(needed)}
+    return [entries[start[page // PER_PAGE] + page % PER_PAGE] for page in pages]
 
-    def _table(self, entry: int) -> tuple[int, ...]:
-        machine = entry & FRAME_BITS
-        if machine not in self._tables:
-            with ForeignMemory(self._domid, Place(PAGE_SIZE, machine)) as memory:
-                self._tables[machine] = ENTRIES.unpack(memory.read(0, PAGE_SIZE))
-        return self._tables[machine]
+
+def _read(domid: int, frames: Sequence[int]) -> bytes:
+    """Pages of a domain, by their frames."""
+    with ForeignMemory(domid, Place(len(frames) * PAGE_SIZE, 0), frames=frames) as memory:
+        return memory.read(0, memory.size)
+
+
+def _words(data: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(data) // 8}Q", data)

@@ -53,7 +53,7 @@ GUEST = {
     "xc_dom_module_mem": (_P, _S, ctypes.c_size_t, _S),
     "xc_dom_boot_xen_init": (_P, _P, _U), "xc_dom_parse_image": (_P,), "xc_dom_mem_init": (_P, _U),
     "xc_dom_boot_mem_init": (_P,), "xc_dom_build_image": (_P,), "xc_dom_boot_image": (_P,),
-    "xc_dom_gnttab_init": (_P,),
+    "xc_dom_gnttab_init": (_P,), "xc_domain_dumpcore": (_P, _U, _S),
 }
 POINTERS = (("xc_dom_allocate", _P, (_P, _S, _S)), ("xc_dom_strdup", _P, (_P, _S)),
             ("xc_dom_release", None, (_P,)))
@@ -68,6 +68,7 @@ class Domain(NamedTuple):
     ssidref: int
     handle: bytes
     cpu_time_ns: int
+    shared_info_frame: int  # of the machine
 
     @property
     def has_run(self) -> bool:
@@ -110,7 +111,7 @@ def parse_domain(entry: bytes) -> Domain:
     """One struct xen_domctl_getdomaininfo."""
     fields = dict(zip(DOMAININFO_FIELDS, DOMAININFO.unpack(entry[:DOMAININFO.size]), strict=True))
     return Domain(fields["domain"], fields["flags"], fields["tot_pages"], fields["ssidref"],
-                  fields["handle"], fields["cpu_time"])
+                  fields["handle"], fields["cpu_time"], fields["shared_info_frame"])
 
 
 class Xen:
@@ -188,6 +189,11 @@ class Xen:
     def xenstore_domain(self) -> Domain | None:
         """The one with the privilege."""
         return next((one for one in self.domains() if one.is_xenstore), None)
+
+    def dump_core(self, domid: int, path: str) -> None:
+        """A domain's whole memory as a core dump in a file, running or dead; it is not paused."""
+        self.guest_call("xc_domain_dumpcore", self.handle, domid, os.fsencode(path),
+                        who=f"domain {domid}: ")
 
     # -- changing
 

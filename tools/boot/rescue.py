@@ -70,7 +70,7 @@ def gather(memory: ForeignMemory, domain: Domain, image: Image, path: str) -> Re
 
 def open_region(xen: Xen, domain: Domain, place: Place) -> ForeignMemory:
     """The region of a domain. To be closed before it is destroyed. Raises BootError."""
-    return ForeignMemory(domain.domid, place, frames=frames.of_domain(xen, domain, place))
+    return ForeignMemory(domain.domid, place, frames=frames.of_domain(domain, place))
 
 
 def _keep(remains: Remains, path: str) -> Remains:
@@ -97,7 +97,7 @@ def gather_from(xen: Xen, source: str | None, domain: Domain | None, image: Imag
         if domid is None or image.memory_mib is None:
             raise BootError("the domain is gone: --domid and --memory say which one it was")
         flags = DOMINF_XS_DOMAIN | (0 if is_pv else DOMINF_HVM)
-        domain = Domain(domid, flags, 0, 0, bytes(16), 0)
+        domain = Domain(domid, flags, 0, 0, bytes(16), 0, 0)
     return _keep(Remains(plan_of(domain, image, dom0.port_of_ring()), image.place, data), path)
 
 

@@ -61,5 +61,5 @@ def _addresses(xen: Xen, domain: Domain, index: int, most: int) -> list[int]:
 def _pages(xen: Xen, domain: Domain, addresses: Sequence[int]) -> bytes:
     """Pages, wherever they are. Raises BootError."""
     with ForeignMemory(domain.domid, Place(len(addresses) * PAGE_SIZE, 0),
-                       frames=frames.of_pages(xen, domain, addresses)) as memory:
+                       frames=frames.of_pages(domain, addresses)) as memory:
         return memory.read(0, memory.size)

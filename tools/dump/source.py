@@ -8,9 +8,8 @@ from typing import Protocol
 
 from persist.find import open_source
 from persist.region import Medium, RegionError
-from tools.boot import frames
 from tools.boot.failure import BootError
-from tools.boot.foreign import ForeignMemory
+from tools.boot.frames import memory_of
 from tools.boot.place import Place, parse_place
 
 
@@ -30,7 +29,6 @@ def open_any(name: str) -> Source:
     if not domid.isdecimal():
         raise RegionError(f"{name}: expected domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
     try:
-        where = parse_place(place) if place else Place()
-        return ForeignMemory(int(domid), where, frames=frames.of_domid(int(domid), where))
+        return memory_of(int(domid), parse_place(place) if place else Place())
     except BootError as error:
         raise RegionError(str(error)) from error

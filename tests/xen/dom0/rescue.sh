@@ -33,10 +33,7 @@ end_domain() {
     check_that "$1-rescued" "$(rescues)" has_rescued "$before"
 }
 
-check image-is-built ls "/lab/stub/$STUB_KERNEL" /lab/stub/initrd.cpio
-check init-xenstore-domain init-xenstore-domain --kernel "/lab/stub/$STUB_KERNEL" \
-    --ramdisk /lab/stub/initrd.cpio --memory "$STUB_MEMORY" --param "$STUB_WORDS"
-stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
+start_stub
 start_services
 check_that read-while-running "$(xsboot read "$stub" /tmp/region)" [ -s /tmp/region ]
 check dump-while-running sh -c "cd /server && python3 -m tools.xsdump domain:$stub tree |
