@@ -60,7 +60,7 @@ test-xen: test-setup ## the server in dom0 of a real Xen, or its stub domain, wi
 
 .PHONY: test-setup
 test-setup: image
-	@tools/setup.sh packages gcc libc6-dev git libxen-dev qemu-system-x86
+	@tools/setup.sh packages gcc libc6-dev git libxen-dev qemu-system-x86 chromium fonts-dejavu-core
 	@$(RUN) -m tests.oracle.oracle fetch
 
 .PHONY: bench

@@ -290,7 +290,10 @@ class Rings:
             if own is None:
                 return None
             one = store.domains.get(0)
-            if one is not None and one.identity == own.identity and not one.error:
+            if one is not None and not one.error and not domain.is_other(
+                    one, Domain(own.identity, False)):
+                if one.identity == 0:  # the xenstore domain does not know dom0's
+                    domain.put(store, 0, one._replace(identity=own.identity))
                 return guests.own(one.epoch, own)
             epoch = domain.next_epoch(store)
             domain.put(store, 0, domain.Known(own.identity, epoch, CONNECTED, 0, own.remote_port))

@@ -82,6 +82,10 @@ class RegionFile:
         status = os.fstat(self._fd)
         return status.st_dev, status.st_ino
 
+    def stretches(self) -> list[tuple[int, int]]:
+        """Beginning and end of what is there."""
+        return [(0, self.size)]
+
     def part(self, base: int, size: int) -> RegionFile:
         """The region at `base` in this file, in its place: this one is not to be used any more."""
         assert self.base == 0 <= base <= self.size - size

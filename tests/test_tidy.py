@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """House style that a machine can see (STYLE 2.4, 2.5, 2.6, 2.8): licence line, header, lengths, no
 net that catches everything, no open-ended TODO, asserts always on. Method: every Python file's text
-and syntax tree, the kernel's C by its lines; `python -O` for real.
+and syntax tree, the kernel's C and the page's JavaScript by its lines; `python -O` for real.
 
 A file over 500 lines says why in its header, in a sentence that begins "Over 500 lines because".
 Cannot show: whether a name or a comment is any good."""
@@ -25,8 +25,10 @@ ROOMS = ("app", "persist", "ring", "tools", "tests", "image")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
 C_FILES = sorted(file for pattern in ("*.[chS]", "*.lds")
                  for file in (ROOT / "image").rglob(pattern))
+PAGE_FILES = sorted((ROOT / "tools" / "dump" / "page").glob("*"))
 TABLE = "/* ---- the table */"  # above a function that is nothing but one switch
 C_SPDX = "/* SPDX-License-Identifier: Apache-2.0"
+JS_SPDX = "// SPDX-License-Identifier: Apache-2.0"
 SPDX = "# SPDX-License-Identifier: Apache-2.0"
 LINE_MAX, FILE_MAX, FILE_REFUSED, FUNCTION_MAX = 100, 500, 800, 60
 REASON = "Over 500 lines because "
@@ -120,6 +122,30 @@ def c_problem(text: str) -> str | None:
     return None
 
 
+def page_problem(text: str) -> str | None:
+    """Of JavaScript, CSS and HTML: licence and header, lengths. A function or method begins in a
+    line that is indented by two spaces at most and ends with "{"."""
+    lines = text.splitlines()
+    if not any(SPDX[2:] in line for line in lines[:2]):
+        return f"no {SPDX[2:]} in the first two lines"
+    if not (lines[1].startswith(("/* ", " *")) or lines[2].startswith("<!-- ")):
+        return "no header comment"
+    for number, line in enumerate(lines, 1):
+        if len(line) > LINE_MAX:
+            return f"line {number} has {len(line)} characters"
+    if len(lines) > FILE_MAX:
+        return f"{len(lines)} lines"
+    begin, indent = 0, ""
+    for number, line in enumerate(lines, 1):
+        if not begin and (head := re.match(r"( {0,2})[a-z].*\) \{$", line)):
+            begin, indent = number, head[1]
+        elif begin and line == indent + "}":
+            if number - begin + 1 > FUNCTION_MAX:
+                return f"the function in line {begin} has {number - begin + 1} lines"
+            begin = 0
+    return None
+
+
 @pytest.mark.parametrize("problem", [header_problem, length_problem, net_problem, todo_problem],
                          ids=lambda check: check.__name__)
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -135,6 +161,12 @@ def test_tidy(file: Path, problem: Callable[[str], str | None],
 @pytest.mark.parametrize("file", C_FILES, ids=name_of)
 def test_tidy_c(file: Path) -> None:
     found = c_problem(file.read_text("utf-8"))
+    assert found is None, f"{name_of(file)}: {found}"
+
+
+@pytest.mark.parametrize("file", PAGE_FILES, ids=name_of)
+def test_tidy_page(file: Path) -> None:
+    found = page_problem(file.read_text("utf-8"))
     assert found is None, f"{name_of(file)}: {found}"
 
 
@@ -182,6 +214,11 @@ def test_the_server_refuses_to_run_without_asserts(by_variable: bool) -> None:
     (c_problem, f"{C_SPDX} */\n/* Purpose. */\n" + "x" * 101 + "\n"),
     (c_problem, f"{C_SPDX} */\n/* Purpose. */\n" + "int x;\n" * 500),
     (c_problem, f"{C_SPDX} */\n/* Purpose. */\nint f(void)\n{{\n" + "x;\n" * 61 + "}\n"),
+    (page_problem, "/* Purpose. */\n\n"),
+    (page_problem, f"{JS_SPDX}\nlet x;\n\n"),
+    (page_problem, f"{JS_SPDX}\n/* Purpose. */\n" + "x" * 101 + "\n"),
+    (page_problem, f"{JS_SPDX}\n/* Purpose. */\n" + "x;\n" * 500),
+    (page_problem, f"{JS_SPDX}\n/* Purpose. */\nclass A {{\n  f() {{\n" + "x;\n" * 60 + "  }\n"),
 ])
 def test_what_is_found(check: Callable[[str], str | None], text: str) -> None:
     assert check(text) is not None
@@ -201,6 +238,8 @@ def test_what_is_found(check: Callable[[str], str | None], text: str) -> None:
     (todo_problem, 'x = "TODO"\n'),
     (c_problem, f"{C_SPDX} */\n/* Purpose. */\nint f(void)\n{{\n" + "x;\n" * 58 + "}\n"),
     (c_problem, f"{C_SPDX}\n *\n * Purpose. */\n"),
+    (page_problem, f"{JS_SPDX}\n/* Purpose. */\nclass A {{\n  f() {{\n" + "x;\n" * 58 + "  }\n"),
+    (page_problem, f"{C_SPDX}\n *\n * Purpose. */\n"),
 ])
 def test_what_is_let_through(check: Callable[[str], str | None], text: str) -> None:
     assert check(text) is None

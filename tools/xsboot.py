@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.boot import handover, region, rescue
+from tools.boot import build, dom0, frames, handover, region, rescue, urgency
 from tools.boot.failure import BootError
 from tools.boot.libxen import Domain, Xen
 from tools.boot.place import Place, parse_place, place_in
@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   tools/xsboot read 1 /tmp/region                 the region of domain 1, running or dead
   tools/xsdump /tmp/region verify
   tools/xsdump domain:1 log --follow              the same, beside the running domain
+  tools/xsboot core 1 /tmp/core                   its whole memory, for xsdump and debuggers
   tools/xsboot watch --param "$XENSTORE_DOMAIN_PARAM"
                                                   stay, and rescue the xenstore domain if it ends
   tools/xsboot rescue                             once, now
@@ -73,9 +74,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         command.add_argument("--region", metavar="SIZE@ADDRESS", type=place_of, default=Place(),
                              help="where it is in the domain (default 16M@16M)")
         command.set_defaults(command=function)
+    core = add("core", help="write a domain's whole memory as a core dump, running or dead")
+    core.add_argument("domid", metavar="DOMID", type=domid_of)
+    core.add_argument("file", metavar="FILE")
+    core.set_defaults(command=dump_core)
     once = add("rescue", help="have another domain go on in the place of one that has ended")
     once.add_argument("--from", metavar="FILE", dest="source", help="go on with this region, "
                       "whatever is in the domain; needs --domid and --memory if it is gone")
+    once.add_argument("--pv", action="store_true", help="what is gone was a PV domain")
     once.set_defaults(command=rescue_once)
     watch = add("watch", help="stay, and rescue the domain whenever it ends")
     watch.set_defaults(command=watch_always)
@@ -101,7 +107,8 @@ def add_image(command: argparse.ArgumentParser) -> None:
     """What a new domain is made of. The names are init-xenstore-domain's."""
     command.add_argument("--domid", metavar="N", type=domid_of,
                          help="the xenstore domain (default: the one with the privilege)")
-    command.add_argument("--kernel", metavar="FILE", default=str(IMAGE / "kernel.elf"))
+    command.add_argument("--kernel", metavar="FILE", help="default: kernel.elf for a PVH domain, "
+                         "kernel-pv.elf for a PV domain")
     command.add_argument("--ramdisk", metavar="FILE", default=str(IMAGE / "initrd.cpio"))
     command.add_argument("--memory", metavar="MIB", type=int,
                          help="default: as much as the dead domain has")
@@ -136,7 +143,8 @@ def tell(text: str) -> None:
 
 def read_region(options: argparse.Namespace) -> None:
     """Copy a region out."""
-    data = region.take(options.domid, options.region)
+    numbers = frames.of_domid(options.domid, options.region)
+    data = region.take(options.domid, options.region, numbers)
     region.save(options.file, data)
     tell(f"{options.file}: {len(data)} bytes of domain {options.domid}: {region.describe(data)}")
 
@@ -147,11 +155,22 @@ def write_region(options: argparse.Namespace) -> None:
     domain = Xen().domain(options.domid)
     if domain is None:
         raise BootError(f"there is no domain {options.domid}")
+    if not domain.is_pvh:
+        raise BootError(f"domain {options.domid} is a PV domain: only a PVH domain takes a region")
     if not domain.is_paused or domain.has_run:
         raise BootError(f"domain {options.domid} has run already: only one that has not, made by "
                         "xl create -p, takes a region")
     region.put(options.domid, options.region, data)
     tell(f"domain {options.domid} has the region {options.file}: {region.describe(data)}")
+
+
+def dump_core(options: argparse.Namespace) -> None:
+    """What `xl dump-core` does, which cannot be used when the domain that serves it is dead."""
+    unfinished = f"{options.file}.unfinished"
+    Xen().dump_core(options.domid, unfinished)
+    os.replace(unfinished, options.file)
+    tell(f"{options.file}: {os.path.getsize(options.file)} bytes, the memory of domain "
+         f"{options.domid}")
 
 
 def image_of(options: argparse.Namespace) -> Image:
@@ -175,8 +194,9 @@ def rescue_once(options: argparse.Namespace) -> None:
         raise BootError(f"domain {domain.domid} runs; only one that has ended is rescued")
     remains = rescue.interrupted(xen, options.saved) if options.source is None else None
     if remains is None:
-        remains = rescue.gather_from(options.source, domain, image, options.domid, options.saved)
-    rescue.revive(xen, remains, tell)
+        remains = rescue.gather_from(xen, options.source, domain, image, options.domid,
+                                     options.pv, options.saved)
+    rescue.revive(xen, remains, build.load(remains.plan), None, tell)
     rescue.forget(options.saved)
 
 
@@ -188,12 +208,16 @@ def watch_always(options: argparse.Namespace) -> None:
     if remains is None:
         if domain is None:
             raise BootError("there is no xenstore domain; --domid names one that has no privilege")
-        region.take(domain.domid, image.place)  # it can be rescued: better known now
-        rescue.plan_of(domain, image, 0)
-    domid = remains.plan.domid if remains is not None else domain.domid if domain else 0
-    os.nice(-10)
+        region.take(domain.domid, image.place, frames.of_domain(domain, image.place))
+        plan = rescue.plan_of(domain, image, dom0.port_of_ring())  # better known now
+        xen.prefer(domain.domid)
+    else:
+        plan = remains.plan
+    domid = plan.domid
+    files = build.load(plan)
+    urgency.be_first()
     tell(f"watching domain {domid}, region {image.place}")
-    Watcher(xen, domid, image, options.saved, tell).run()
+    Watcher(xen, domid, image, files, options.saved, tell).run()
 
 
 def hand_over(options: argparse.Namespace) -> None:
@@ -206,8 +230,9 @@ def take_back(options: argparse.Namespace) -> None:
     """From the domain to a file."""
     size = handover.take_back(Xen(), options.domid, options.region, options.file)
     tell(f"{options.file}: {size} bytes of domain {options.domid}, which is destroyed. A daemon on "
-         "it serves its socket (--host linux:guests), and nobody else: the rings of dom0's kernel "
-         "and of the guests are granted to the domain, until the host boots again")
+         "it (--host linux) goes on with dom0's own ring. Then: xenstore-write "
+         "/tool/xenstored/domid 0. Guests that run cannot come along: their rings are granted to "
+         "the domain")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 from persist.region import RegionError
-from tools.dump import connections, info, lives, log, restore, stat, tree, verify
+from tools.dump import connections, git, info, lives, log, page, restore, stat, tree, verify
 from tools.dump.moment import MomentError
 from tools.dump.outfile import OutputError
 from tools.dump.output import Output
@@ -20,13 +20,14 @@ from tools.dump.source import open_any
 
 ADDERS: tuple[Callable[..., None], ...] = tuple(
     module.add_arguments for module in (
-        info, log, tree, lives, connections, stat, verify, restore))
+        info, log, tree, lives, connections, stat, verify, restore, git, page))
 EXIT_USAGE = 2
 EXIT_UNREADABLE = 3
 
 EXAMPLES = """examples:
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.region info
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.memory info     the memory of make run-qemu
+  tools/xsdump core crashes                a core dump: xl dump-core, xsboot core, QEMU
   tools/xsdump domain:1 crashes            the xenstore domain of a Xen host, in its dom0
   tools/xsdump REGION log -n 20            the last 20 changes
   tools/xsdump REGION log -n 1 -d 7        the last thing that domain 7 has done
@@ -46,7 +47,7 @@ is not complete, 2 wrong arguments, 3 no readable region
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
-    options = make_parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         region = open_any(options.source)
         out = Output(options.is_json, options.colour, options.has_pager)
@@ -70,6 +71,11 @@ def main(arguments: list[str]) -> int:
     return code
 
 
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    return make_parser().parse_args(arguments)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Of the command line. Change with: xsdump.1, xsdump.bash-completion."""
     parser = argparse.ArgumentParser(
@@ -77,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common(parser)
     parser.add_argument("source", metavar="SOURCE", help="a region file, live or damaged; "
-                        "a file with the memory of a machine that runs the image; or "
+                        "a machine's memory that holds one, in a file or a core dump; or "
                         "domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in ADDERS:

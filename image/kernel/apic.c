@@ -150,8 +150,29 @@ static void apic_tick_init(void)
     }
     if (keep.apic_hz < TICK_HZ || keep.apic_hz / TICK_HZ > UINT32_MAX)
         machine_off("the local APIC's timer does not count");
+    apic_tick_always();
+}
+
+void apic_tick_always(void)
+{
+    if (pv_is_on) {
+        pv_tick_at(PV_TICK_NS);
+        return;
+    }
     apic_write(APIC_TIMER, TIMER_PERIODIC | VECTOR_TICK);
     apic_write(APIC_TIMER_INITIAL, (uint32_t)(keep.apic_hz / TICK_HZ));
+}
+
+void apic_tick_once(uint64_t ns)
+{
+    if (pv_is_on) {
+        pv_tick_at(ns);
+        return;
+    }
+    assert(ns <= 1000000000);
+    uint64_t count = ns * keep.apic_hz / 1000000000 + 1;
+    apic_write(APIC_TIMER, VECTOR_TICK);
+    apic_write(APIC_TIMER_INITIAL, count < UINT32_MAX ? (uint32_t)count : UINT32_MAX);
 }
 
 void apic_init(void)

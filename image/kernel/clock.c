@@ -5,6 +5,8 @@
  *       once, at power-on, and kept.
  *   T2. The frequency is told by the hypervisor, or measured with the PIT, never guessed.
  *   T3. The wall clock is read once, at power-on: it is good to a second, and drifts with the TSC.
+ *   T4. Where nothing happens there is no tick: who waits then sleeps until its time, or NAP_NS,
+ *       for the hypervisor's watchdog (xen.c) and devices without an interrupt.
  * Reading the TSC is cheap under TCG. Xen may trap it (tsc_mode="native" avoids that).
  * Sources: Intel SDM volume 3, 18.7; the hypervisor timing leaf 0x40000010
  * (lkml.org/lkml/2008/10/1/246); Intel 8254 and Motorola MC146818 data sheets. */
@@ -16,6 +18,8 @@
 #define SECOND_NS 1000000000ull
 #define HZ_MIN 100000000ull
 #define HZ_MAX 20000000000ull
+#define QUIET_TICKS 10
+#define NAP_NS 250000000ull
 
 #define CPUID_1_ECX_HYPERVISOR (1u << 31)
 #define HYPERVISOR_FIRST 0x40000000u
@@ -216,14 +220,39 @@ uint64_t clock_wall(void)
     return keep.wall_base_ns + clock_now();
 }
 
+/* ---- waiting */
+
+static uint32_t quiet; /* ticks in a row that nothing else has come between */
+
+void clock_tick(void)
+{
+    if (quiet < QUIET_TICKS)
+        quiet++;
+}
+
+void clock_stir(void) { quiet = 0; }
+
 /* Interrupts are let in behind the instruction after "sti", that is in "hlt": one that has been
  * waiting since the caller looked for work ends the sleep at once. */
-void clock_wait(void)
+static void sleep(void)
 {
     if (pv_is_on)
         pv_wait();
     else
         __asm__ volatile("sti; hlt; cli" : : : "memory");
+}
+
+/* Setting the timer costs more than a tick, so a busy program never gets to T4. */
+void clock_wait(uint64_t until)
+{
+    uint64_t now = clock_now();
+    if (quiet < QUIET_TICKS || until <= now) {
+        sleep();
+        return;
+    }
+    apic_tick_once(until - now < NAP_NS ? until - now : NAP_NS); /* T4 */
+    sleep();
+    apic_tick_always();
 }
 
 /* Before the clock is there: nothing. */

@@ -135,7 +135,7 @@ static int64_t transfer(struct file *file, uint64_t va, uint64_t size, const uin
             file->position += (uint64_t)count;
         if (count != -EAGAIN || file->flags & O_NONBLOCK)
             return count;
-        clock_wait();
+        clock_wait(UINT64_MAX);
     }
 }
 

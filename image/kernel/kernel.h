@@ -159,12 +159,18 @@ NORETURN void trap_return(struct frame *frame);          /* trapentry.S */
 void apic_init(void);
 void apic_route(uint32_t irq, uint32_t vector);
 void apic_end_of_interrupt(void);
+void apic_tick_once(uint64_t ns); /* the next one then, and no other */
+void apic_tick_always(void);
 
 /* ---- clock.c: all times in ns */
 void clock_init(void);
 uint64_t clock_now(void);    /* since power-on; never goes back */
 uint64_t clock_wall(void);   /* since 1970 */
-void clock_wait(void);       /* until an interrupt came: the only place where time may pass */
+/* Until an interrupt came, the only place where time may pass. The caller has nothing to do before
+ * `until` but what an interrupt tells of. */
+void clock_wait(uint64_t until);
+void clock_tick(void);       /* of trap.c: a tick has come */
+void clock_stir(void);       /* of trap.c: something else has */
 void clock_delay(uint64_t ns);
 
 /* ---- watchdog.c: the program's own running time since the last sign of progress */

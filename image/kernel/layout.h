@@ -17,12 +17,14 @@
 #define PAGE_SIZE 0x1000
 
 #define FIRMWARE_SIZE 0x100000 /* the first MiB is not used */
+#define NOTE_PA 0x1000         /* but, in a domain, for where the snapshot is: carried.c */
 #define KERNEL_PA 0x200000
 #define KERNEL_BASE 0xffffffff80000000 /* virtual address of physical 0 there */
 #define DIRECT_BASE 0xffff880000000000
 #define DEVICE_BASE 0xffffc90000000000
 #define REGION_WINDOW 0xffffd00000000000
 #define SHARED_INFO_VA 0xffffd80000000000
+#define MACHINE_TO_PHYSICAL_VA 0xffff800000000000 /* Xen's, in a PV domain */
 #define PHYSICAL_MAX 0x100000000 /* memory above 4 GiB is not used */
 
 #define GRANT_SLOTS 4096

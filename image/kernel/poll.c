@@ -53,7 +53,7 @@ int64_t poll_poll(uint64_t va, uint64_t count, int64_t timeout_ms)
     uint64_t deadline = deadline_of(timeout_ms);
     int64_t ready;
     while ((ready = poll_once((struct pollfd *)va, count)) == 0 && clock_now() < deadline)
-        clock_wait();
+        clock_wait(deadline);
     return ready;
 }
 
@@ -153,6 +153,6 @@ int64_t epoll_wait(uint64_t epoll_fd, uint64_t events_va, uint64_t most, int64_t
     int64_t ready;
     while ((ready = epoll_once(epoll_fd, (struct epoll_event *)events_va, room)) == 0 &&
            clock_now() < deadline)
-        clock_wait();
+        clock_wait(deadline);
     return ready;
 }

@@ -35,9 +35,14 @@ void pv_change(uint64_t va, uint64_t value); /* of a page that may be in the TLB
 bool pv_begin_tables(void);           /* true: the kernel's half is to be built */
 void pv_use_tables(void);
 
+/* ---- pvdump.c */
+void pv_tell_frames(void);            /* in shared_info, for xl dump-core */
+
 /* ---- pvtrap.c */
 void pv_trap_init(void);
+#define PV_TICK_NS 10000000ull
 void pv_tick_init(void);
+void pv_tick_at(uint64_t ns);         /* the next one, from now */
 bool pv_tick(void);                   /* whether one was due */
 void pv_wait(void);
 void pv_console_write(const char *text, size_t size);

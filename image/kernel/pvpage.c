@@ -11,7 +11,7 @@
 #define QUEUE_SIZE 512
 #define PROGRAM_ENTRIES (USER_END >> 39) /* of a top table */
 #define DIRECT_ENTRY (DIRECT_BASE >> 39 & 511)
-#define MACHINE_TO_PHYSICAL ((const uint64_t *)MACH2PHYS_VIRT_START)
+#define MACHINE_TO_PHYSICAL ((const uint64_t *)MACHINE_TO_PHYSICAL_VA)
 #define FRAME(machine) ((machine) / PAGE_SIZE)
 
 static struct mmu_update queue[QUEUE_SIZE];

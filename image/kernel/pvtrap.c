@@ -16,7 +16,6 @@
 #include <xen/sched.h>
 #include <xen/vcpu.h>
 
-#define TICK_NS 10000000ull
 #define TRAP_MASKS_EVENTS 4
 #define BREAKPOINT 3
 #define LOOKS 100 /* for room in the console's ring, each with a turn for others */
@@ -66,7 +65,13 @@ static uint64_t tick_next;
 static void tick_set(void)
 {
     uint64_t now = xen_time();
-    tick_next = tick_next + TICK_NS > now ? tick_next + TICK_NS : now + TICK_NS;
+    tick_next = tick_next + PV_TICK_NS > now ? tick_next + PV_TICK_NS : now + PV_TICK_NS;
+    hypercall(__HYPERVISOR_set_timer_op, tick_next, 0, 0);
+}
+
+void pv_tick_at(uint64_t ns)
+{
+    tick_next = xen_time() + ns;
     hypercall(__HYPERVISOR_set_timer_op, tick_next, 0, 0);
 }
 

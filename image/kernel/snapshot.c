@@ -14,23 +14,10 @@
 #include "cpu.h"
 #include "device.h"
 #include "linux.h"
+#include "snapshot.h"
 #include "trap.h"
 
-#define ENTRIES 254
 #define PAGES_LEFT 1024 /* for the program to live on: N1 */
-#define SEED 0x736e6170
-
-struct entry {
-    uint64_t va_flags; /* of a page: flags of paging_map() in the low bits */
-    uint64_t pa;       /* the copy; 0: zeros; a MAP_SHARED page: the page itself */
-};
-struct index {
-    uint64_t next_pa; /* 0: the last */
-    uint64_t count;
-    uint64_t reserved[2];
-    struct entry entries[ENTRIES];
-};
-_Static_assert(sizeof(struct index) == PAGE_SIZE, "an index is a page");
 #define FLAGS_MASK (PAGE_SIZE - 1ull)
 
 extern char program_state_start[], program_state_end[];
@@ -53,26 +40,21 @@ static bool is_plausible(uint64_t pa)
     return pa && pa % PAGE_SIZE == 0 && page_is_ram(pa, PAGE_SIZE);
 }
 
-static bool is_copy(const struct entry *entry)
-{
-    return entry->pa && !(entry->va_flags & MAP_SHARED);
-}
-
 static uint64_t sum_page(uint64_t sum, uint64_t pa)
 {
     return checksum_words(sum, direct(pa), PAGE_SIZE);
 }
 
-/* The checksum over all index pages and copies; false if it cannot even be read. */
-static bool snapshot_sum(uint64_t *sum)
+/* Over all index pages and copies. */
+bool snapshot_sum(uint64_t *sum)
 {
-    *sum = SEED;
+    *sum = SNAPSHOT_SEED;
     uint64_t left = page_total_count(); /* a loop in a damaged list ends */
     for (uint64_t pa = keep.snapshot_pa; pa;) {
         if (!is_plausible(pa) || left-- == 0)
             return false;
         const struct index *index = direct(pa);
-        if (index->count > ENTRIES)
+        if (index->count > INDEX_ENTRIES)
             return false;
         *sum = sum_page(*sum, pa);
         for (uint64_t at = 0; at < index->count; at++) {
@@ -103,12 +85,14 @@ static void reserve_page(uint64_t pa) { page_reserve(pa, PAGE_SIZE); }
 
 static void forget(void)
 {
+    carried_withdraw();
     keep.snapshot_pa = 0;
     keep_seal();
 }
 
 void snapshot_reserve(void)
 {
+    carried_adopt();
     if (keep.snapshot_pa == 0)
         return;
     uint64_t sum;
@@ -144,7 +128,7 @@ static uint64_t page_for_snapshot(void)
 
 static bool add_entry(uint64_t va, uint64_t source_pa, uint32_t flags)
 {
-    if (!last_index || last_index->count == ENTRIES) {
+    if (!last_index || last_index->count == INDEX_ENTRIES) {
         uint64_t pa = page_for_snapshot();
         if (!pa)
             return false;
@@ -213,6 +197,7 @@ static int64_t snapshot_read(struct file *file, void *to, uint64_t size, uint64_
     keep.snapshot_checksum = sum;
     keep_seal();
     for_each_page(paging_seal);
+    carried_publish();
     log_info("snapshot taken at %lu ms; %lu KiB are free", clock_now() / 1000000, count * 4);
     log_debug("snapshot: first index at 0x%lx", keep.snapshot_pa);
     return answer("taken");

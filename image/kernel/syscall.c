@@ -64,7 +64,7 @@ static int64_t sleep_until(uint64_t va, bool is_wall_time, bool is_absolute)
     uint64_t begun = is_wall_time ? clock_wall() : clock_now();
     uint64_t until = clock_now() + (!is_absolute ? ns : ns > begun ? ns - begun : 0);
     while (clock_now() < until)
-        clock_wait();
+        clock_wait(until);
     return 0;
 }
 

@@ -144,18 +144,27 @@ static void on_exception(struct frame *frame)
     signal_fault(frame, signal_of(frame->vector));
 }
 
+static void on_tick(struct frame *frame)
+{
+    clock_tick();
+    watchdog_tick(frame);
+}
+
 void trap_dispatch(struct frame *frame)
 {
     if (frame->vector < 0x20) {
         on_exception(frame);
     } else if (frame->vector == VECTOR_TICK) {
         apic_end_of_interrupt();
-        watchdog_tick(frame);
+        on_tick(frame);
     } else if (frame->vector == VECTOR_XEN) {
         evtchn_upcall();
         if (pv_is_on && pv_tick())
-            watchdog_tick(frame);
+            on_tick(frame);
+        else
+            clock_stir();
     } else if (frame->vector != VECTOR_SPURIOUS) {
+        clock_stir();
         if (claims[frame->vector])
             claims[frame->vector]();
         apic_end_of_interrupt();

@@ -22,12 +22,13 @@
 #define LEAF_HYPERCALL_PAGE 2 /* behind the first */
 #define E820_RAM 1
 #define NS_PER_S 1000000000ull
-#define WATCHDOG_TICKS 100u /* between two signs of life */
+#define SIGN_NS 500000000ull /* between two signs of life, at least */
 
 struct e820_entry { uint64_t pa, size; uint32_t type; } __attribute__((packed));
 
 static uint32_t leaf;
-static uint32_t watchdog_id, watchdog_ticks;
+static uint32_t watchdog_id;
+static uint64_t sign_next;
 
 uint32_t xen_leaf(void) { return leaf; }
 
@@ -87,7 +88,9 @@ void xen_init(void)
     if (!leaf)
         return;
     check_window();
-    if (!pv_is_on) /* else paging.c has mapped it */
+    if (pv_is_on) /* paging.c has mapped it */
+        pv_tell_frames();
+    else
         map_shared_info();
 }
 
@@ -142,8 +145,9 @@ void xen_shutdown(bool is_failure)
  * it is the first one. */
 void xen_tick(void)
 {
-    if (!leaf || !options.xen_watchdog_s || watchdog_ticks++ % WATCHDOG_TICKS)
+    if (!leaf || !options.xen_watchdog_s || clock_now() < sign_next)
         return;
+    sign_next = clock_now() + SIGN_NS;
     struct sched_watchdog watchdog = {watchdog_id ? watchdog_id : 1, options.xen_watchdog_s};
     int64_t result = hypercall(__HYPERVISOR_sched_op, SCHEDOP_watchdog, (uint64_t)&watchdog, 0);
     if (result < 0 && !watchdog_id) {

@@ -19,7 +19,7 @@ int machine_fork(void);
 int machine_wait(int process);
 extern uint32_t pv_is_on;
 
-uint32_t pv_is_on; /* no PV domain */
+__attribute__((weak)) uint32_t pv_is_on; /* no PV domain; pvboot.c has its own */
 
 void machine_off(const char *why)
 {

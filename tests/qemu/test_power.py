@@ -107,6 +107,16 @@ def test_xsdump_on_the_memory(make_machine: MakeMachine, xsdump: XsDump) -> None
     assert "life 2 begins" in xsdump(machine, "log")
 
 
+def test_xsdump_on_a_core_dump(machine: Machine, tmp_path: Path,
+                               capsys: pytest.CaptureFixture[str]) -> None:
+    """QEMU's dump-guest-memory has the region, too."""
+    with machine.connect() as client:
+        client.write("/dumped", "in the core")
+    machine.monitor(f"dump-guest-memory {tmp_path / 'core'}")
+    assert tools.xsdump.main([str(tmp_path / "core"), "tree"]) == 0
+    assert '/dumped = "in the core" (n0)\n' in capsys.readouterr().out
+
+
 def test_xsdump_as_a_command(machine: Machine) -> None:
     done = subprocess.run([CHECKOUT / "tools" / "xsdump", machine.memory_path, "verify"],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

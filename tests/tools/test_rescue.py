@@ -6,6 +6,7 @@ Cannot show: whether Xen does what it is asked to (tests/xen, scenarios rescue a
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,19 @@ from typing import cast
 import pytest
 
 from tests.tools.test_xsboot import HANDLE, MIB, PLACE, PORT, some_region
-from tools.boot import build, consoles, dom0, handover, process, region, rescue, watch
+from tools.boot import (
+    build,
+    consoles,
+    dom0,
+    handover,
+    process,
+    region,
+    rescue,
+    snapshot,
+    watch,
+)
 from tools.boot.failure import BootError
+from tools.boot.foreign import ForeignMemory
 from tools.boot.libxen import (
     DOMINF_DYING,
     DOMINF_HVM,
@@ -27,6 +39,13 @@ from tools.boot.libxen import (
 )
 from tools.boot.place import Place
 
+BUILT = ["build", "put", "virq", "prefer", "unpause"]
+FILES = build.Files(b"kernel", b"ramdisk")
+
+
+class Looked(Exception):
+    """A watcher has looked once."""
+
 
 class FakeXen:
     """One domain, and what is done to it."""
@@ -35,6 +54,7 @@ class FakeXen:
         self.there: Domain | None = domain(DOMINF_SHUTDOWN)
         self.done: list[str] = []
         self.holders = 0
+        self.is_mapped = False
         self.saved = saved
 
     def domain(self, domid: int) -> Domain | None:
@@ -43,7 +63,8 @@ class FakeXen:
         return self.there
 
     def destroy(self, domid: int) -> None:
-        """R1: not before everything is in files."""
+        """R1: not before everything is in files; and nothing of it is mapped."""
+        assert not self.is_mapped
         assert rescue.recall(str(self.saved)) is not None
         self.done.append("destroy")
         self.there = domain(DOMINF_DYING) if self.holders else None
@@ -56,15 +77,19 @@ class FakeXen:
         """VIRQ_DOM_EXC."""
         self.done.append("virq")
 
+    def prefer(self, domid: int) -> None:
+        """The processor is its first."""
+        self.done.append("prefer")
+
     def unpause(self, domid: int) -> None:
         """It runs."""
-        assert self.done[-3:] == ["build", "put", "virq"]
+        assert self.done[-2:] == ["virq", "prefer"]
         self.done.append("unpause")
 
 
 def domain(flags: int) -> Domain:
     """A xenstore domain of 64 MiB."""
-    return Domain(7, DOMINF_XS_DOMAIN | DOMINF_HVM | flags, 64 * 256 + 8, 12, HANDLE, 1)
+    return Domain(7, DOMINF_XS_DOMAIN | DOMINF_HVM | flags, 64 * 256 + 8, 12, HANDLE, 1, 0)
 
 
 class Scene:
@@ -77,29 +102,59 @@ class Scene:
         self.failures: list[str] = []
         self.said: list[str] = []
         self.slept: list[float] = []
+        self.snapshot: bytes | None = None
         for name in ("kernel", "ramdisk"):
             (directory / name).write_bytes(b"")
         self.image = rescue.Image(str(directory / "kernel"), str(directory / "ramdisk"),
                                   "log=debug region=1M", PLACE)
 
-        def fake_build(xen: object, plan: build.Plan) -> None:
+        def fake_build(xen: object, plan: build.Plan, files: build.Files) -> None:
+            assert files == FILES
             if self.failures:
                 raise BootError(self.failures.pop())
             self.plans.append(plan)
             self.xen.there = domain(0)
             self.xen.done.append("build")
 
-        def fake_put(domid: int, place: Place, data: bytes) -> None:
+        def fake_put(domid: int, place: Place, data: bytes, numbers: None) -> None:
+            if data == self.snapshot:
+                assert place == Place(len(data), PLACE.address + PLACE.size)
+                self.xen.done.append("put snapshot")
+                return
             assert (domid, place, data) == (7, PLACE, some_region())
             self.xen.done.append("put")
         monkeypatch.setattr(rescue, "build", fake_build)
-        monkeypatch.setattr(region, "take", lambda domid, place: some_region())
+        monkeypatch.setattr(snapshot, "take", lambda xen, domain: self.snapshot)
+        monkeypatch.setattr(rescue, "open_region", self.open)
+        monkeypatch.setattr(region, "copy", lambda memory: some_region())
         monkeypatch.setattr(region, "put", fake_put)
         monkeypatch.setattr(dom0, "port_of_ring", lambda: PORT)
         monkeypatch.setattr(dom0, "wait_for_answer", lambda within_s, has_ended: None)
         monkeypatch.setattr(consoles, "end_all", self.end_consoles)
         monkeypatch.setattr(consoles, "start", lambda daemon, tell: self.xen.done.append("start"))
-        monkeypatch.setattr(watch.time, "sleep", self.slept.append)
+        monkeypatch.setattr(watch.time, "sleep", self.sleep)
+
+    def open(self, xen: object, domain: Domain, place: Place) -> ForeignMemory:
+        """The region is mapped; this is the mapping, too."""
+        assert place == self.image.place and self.xen.there is not None
+        self.xen.is_mapped = True
+        return cast(ForeignMemory, self)
+
+    def close(self) -> None:
+        """The mapping."""
+        self.xen.is_mapped = False
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def sleep(self, pause_s: float) -> None:
+        """Between two looks there is nothing to see here."""
+        if pause_s == watch.POLL_S:
+            raise Looked
+        self.slept.append(pause_s)
 
     def end_consoles(self, tell: Callable[[str], None]) -> list[process.Daemon]:
         """One xenconsoled, which holds on to a page."""
@@ -109,9 +164,15 @@ class Scene:
             self.xen.there = None
         return [process.Daemon([b"xenconsoled"], {})]
 
+    def gather(self) -> rescue.Remains:
+        """The first half of a rescue."""
+        return rescue.gather(cast(ForeignMemory, self), domain(DOMINF_SHUTDOWN), self.image,
+                             str(self.saved))
+
     def watcher(self) -> watch.Watcher:
         """A watcher of the domain."""
-        return watch.Watcher(cast(Xen, self.xen), 7, self.image, str(self.saved), self.said.append)
+        return watch.Watcher(cast(Xen, self.xen), 7, self.image, FILES, str(self.saved),
+                             self.said.append)
 
 
 @pytest.fixture
@@ -122,7 +183,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 def test_a_dead_domain_is_rescued(scene: Scene) -> None:
     scene.watcher().look()
-    assert scene.xen.done == ["destroy", "build", "put", "virq", "unpause"]
+    assert scene.xen.done == ["destroy", *BUILT]
     assert scene.plans == [build.Plan(7, HANDLE, 12, True, 64, scene.image.kernel,
                                       scene.image.ramdisk, "--event 14 log=debug region=1M")]
     assert not scene.saved.exists() and not scene.slept
@@ -136,15 +197,19 @@ def test_a_living_domain_is_left_alone(scene: Scene) -> None:
 
 @pytest.mark.parametrize("there", [None, domain(DOMINF_DYING | DOMINF_SHUTDOWN)])
 def test_a_domain_that_is_destroyed_ends_the_watch(scene: Scene, there: Domain | None) -> None:
+    watcher = scene.watcher()
+    watcher.get_ready()
+    assert scene.xen.is_mapped
     scene.xen.there = there
     with pytest.raises(BootError, match="is destroyed"):
-        scene.watcher().look()
+        watcher.look()
+    assert not scene.xen.is_mapped
 
 
 def test_xenconsoled_is_ended_and_started_again(scene: Scene) -> None:
     scene.xen.holders = 1
     scene.watcher().look()
-    assert scene.xen.done == ["destroy", "end consoles", "build", "put", "virq", "unpause", "start"]
+    assert scene.xen.done == ["destroy", "end consoles", *BUILT, "start"]
 
 
 def test_a_domain_that_does_not_go_is_told_of_and_tried_again(scene: Scene) -> None:
@@ -167,22 +232,26 @@ def test_failures_wait_ever_longer_and_lose_nothing(scene: Scene) -> None:
 
 def test_domains_that_die_young_wait_ever_longer(scene: Scene) -> None:
     watcher = scene.watcher()
-    for _ in range(4):
+    for _ in range(watch.YOUNG_FREE + 4):
         scene.xen.there = domain(DOMINF_SHUTDOWN)
         watcher.look()
     assert scene.slept == [0.5, 1, 2]
 
 
-def test_a_pv_domain_is_not_given_up(scene: Scene) -> None:
+def test_a_pv_domain_is_rescued_as_one(scene: Scene) -> None:
     scene.xen.there = domain(DOMINF_SHUTDOWN)._replace(flags=DOMINF_XS_DOMAIN | DOMINF_SHUTDOWN)
     scene.watcher().look()
-    assert not scene.xen.done and "is a PV domain" in scene.said[-1]
+    assert scene.xen.done == ["destroy", *BUILT] and not scene.plans[0].is_pvh
+    for flags, kernel in [(DOMINF_HVM, "kernel.elf"), (0, "kernel-pv.elf")]:
+        plan = rescue.plan_of(domain(0)._replace(flags=flags), scene.image._replace(kernel=None),
+                              PORT)
+        assert os.path.basename(plan.kernel) == kernel
 
 
 @pytest.mark.parametrize("flags", [0, DOMINF_SHUTDOWN])
 def test_a_successor_that_has_run_is_not_replaced_by_the_file(scene: Scene, flags: int) -> None:
     """It may have served already: what it has in memory is newer."""
-    rescue.gather(domain(DOMINF_SHUTDOWN), scene.image, str(scene.saved))
+    scene.gather()
     for there, is_taken_up in [(None, True), (domain(flags)._replace(cpu_time_ns=0), True),
                                (domain(DOMINF_DYING), True), (domain(flags), False)]:
         scene.xen.there = there
@@ -202,28 +271,81 @@ def test_a_successor_that_does_not_answer_is_left_alone(scene: Scene,
     assert scene.xen.done.count("destroy") == 1
 
 
+def test_a_successor_starts_from_a_snapshot(scene: Scene) -> None:
+    """The first domain's, unless a rescue with it has failed; a later watcher has it, too."""
+    scene.snapshot = b"snapshot"
+    watcher = scene.watcher()
+    watcher.get_ready()
+    watcher.look()
+    assert scene.xen.done == ["destroy", "build", "put", "put snapshot", *BUILT[2:]]
+    scene.xen.done.clear()
+    scene.gather()
+    scene.xen.there = None
+    later = scene.watcher()
+    with pytest.raises(Looked):
+        later.run()
+    assert scene.xen.done == ["build", "put", "put snapshot", *BUILT[2:]]
+    scene.xen.there, scene.failures = domain(DOMINF_SHUTDOWN), ["it has ended at once"]
+    scene.xen.done.clear()
+    watcher.look()
+    watcher.look()
+    assert scene.xen.done == ["destroy", *BUILT]
+
+
+def test_a_snapshot_that_has_no_room_is_left_out(scene: Scene) -> None:
+    scene.snapshot = bytes(64 * MIB - PLACE.address - PLACE.size + 1)
+    watcher = scene.watcher()
+    watcher.get_ready()
+    watcher.look()
+    assert scene.xen.done == ["destroy", *BUILT]
+
+
 def test_half_a_rescue_is_recalled(scene: Scene) -> None:
-    before = rescue.gather(domain(DOMINF_SHUTDOWN), scene.image, str(scene.saved))
+    before = scene.gather()
     assert rescue.recall(str(scene.saved)) == before and before.plan.handle == HANDLE
     (scene.saved.parent / "saved.json").write_text("{}")
     with pytest.raises(BootError):
         rescue.recall(str(scene.saved))
 
 
+def test_a_death_between_the_files_is_no_rescue(scene: Scene,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until both are there, the dead domain is what counts."""
+    save = region.save
+
+    def save_once(path: str, data: bytes) -> None:
+        save(path, data)
+        raise Looked
+    monkeypatch.setattr(region, "save", save_once)
+    with pytest.raises(Looked):
+        scene.gather()
+    assert rescue.recall(str(scene.saved)) is None
+
+
+def test_the_successor_is_as_large_as_the_dead_one(scene: Scene) -> None:
+    large = domain(0)._replace(pages=96 * 256 + 8)
+    assert rescue.plan_of(large, scene.image, PORT).memory_mib == 96
+    assert rescue.plan_of(large, scene.image._replace(memory_mib=80), PORT).memory_mib == 80
+
+
 def test_what_cannot_be_built_is_refused_before_the_domain_is_given_up(scene: Scene) -> None:
-    os.unlink(scene.image.ramdisk)
+    scene.image = scene.image._replace(place=Place(PLACE.size, 64 * MIB))
     scene.watcher().look()
-    assert not scene.xen.done and "cannot be read" in scene.said[-1]
+    assert not scene.xen.done and "does not lie in 64 MiB" in scene.said[-1]
+    with pytest.raises(BootError, match="cannot be read"):
+        build.load(rescue.plan_of(domain(0), scene.image._replace(ramdisk="/nowhere"), PORT))
 
 
 def test_a_region_from_a_file_without_a_domain(scene: Scene, tmp_path: Path) -> None:
-    source = str(tmp_path / "source")
+    source, xen = str(tmp_path / "source"), cast(Xen, scene.xen)
     region.save(source, some_region())
     with pytest.raises(BootError, match="--domid and --memory"):
-        rescue.gather_from(source, None, scene.image, None, str(scene.saved))
-    found = rescue.gather_from(source, None, scene.image._replace(memory_mib=96), 9,
-                               str(scene.saved))
-    assert found.plan.domid == 9 and found.plan.memory_mib == 96 and found.plan.is_xenstore
+        rescue.gather_from(xen, source, None, scene.image, None, False, str(scene.saved))
+    for is_pv in (False, True):
+        found = rescue.gather_from(xen, source, None, scene.image._replace(memory_mib=96), 9,
+                                   is_pv, str(scene.saved))
+        assert found.plan.domid == 9 and found.plan.memory_mib == 96 and found.plan.is_xenstore
+        assert found.plan.is_pvh == (not is_pv)
 
 
 # -- handover
@@ -254,15 +376,25 @@ def test_a_handover_that_fails_leaves_the_daemon(step: str, tmp_path: Path,
         return call
     console = process.Daemon([b"console"], {})
     for owner, name, result in [
-            (handover, "make_domain", 7), (handover, "stop", None), (region, "put", None),
+            (handover, "make_domain", 7),
             (dom0, "set_up", PORT), (handover, "wait_until_served", None), (dom0, "write", None),
             (consoles, "end_all", [console]), (process, "start", None), (handover, "_xl", "")]:
         monkeypatch.setattr(owner, name, fake(name, result))
+
+    def fake_stop(server: handover.Server) -> None:
+        path.write_bytes(some_region())  # what the daemon has done until its end
+        fake("stop")()
+
+    def fake_put(domid: int, place: Place, data: bytes) -> None:
+        assert data == some_region()
+        fake("put")()
+    monkeypatch.setattr(handover, "stop", fake_stop)
+    monkeypatch.setattr(region, "put", fake_put)
     xen = SimpleNamespace(pause=fake("pause"), unpause=fake("unpause"),
                           tell_of_deaths=fake("virq"))
     monkeypatch.setattr(handover, "END_S", 0.0)
     path = tmp_path / "region"
-    path.write_bytes(some_region())
+    path.write_bytes(bytes(PLACE.size))
     server = handover.Server(1, process.Daemon([b"daemon"], {}), str(tmp_path / "s"), str(path))
     config = handover.Config("cfg", "stub", PLACE)
     if step:
@@ -274,3 +406,21 @@ def test_a_handover_that_fails_leaves_the_daemon(step: str, tmp_path: Path,
         assert done == ["make_domain", "end_all", "stop", "put", "set_up", "virq", "unpause",
                         "wait_until_served", "start", "write"]
     assert path.read_bytes() == some_region()
+
+
+def test_a_daemon_that_has_not_ended_is_not_started_twice(tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "region"
+    path.write_bytes(some_region())
+    started: list[process.Daemon] = []
+    monkeypatch.setattr(process, "start", started.append)
+    monkeypatch.setattr(handover, "_xl", lambda server, *words: "")
+    monkeypatch.setattr(handover, "END_S", 0.0)
+    server = handover.Server(1, process.Daemon([b"daemon"], {}), str(tmp_path / "s"), str(path))
+    xen = cast(Xen, SimpleNamespace(pause=lambda domid: None))
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        handover.go_back(xen, 7, server, [], lambda text: None)
+        assert not started
+    handover.go_back(xen, 7, server, [], lambda text: None)
+    assert started == [server.daemon]

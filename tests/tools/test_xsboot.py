@@ -20,6 +20,7 @@ from tools.boot import (
     build,
     consoles,
     foreign,
+    frames,
     libxen,
     process,
     region,
@@ -27,6 +28,7 @@ from tools.boot import (
 from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
 from tools.boot.libxen import (
+    DOMINF_HVM,
     DOMINF_SHUTDOWN,
     DOMINF_XS_DOMAIN,
     Domain,
@@ -67,7 +69,7 @@ def test_help_has_examples() -> None:
 @pytest.mark.parametrize("words", [
     (), ("dance",), ("read", "1"), ("read", "0", "f"), ("read", "x", "f"),
     ("read", "1", "f", "--region", "4K"), ("rescue", "--memory", "much"),
-    ("watch", "--domid", "-1"),
+    ("watch", "--domid", "-1"), ("core", "1"), ("core", "0", "f"),
 ])
 def test_wrong_words(words: tuple[str, ...]) -> None:
     code, text = xsboot(*words)
@@ -75,7 +77,8 @@ def test_wrong_words(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.skipif(os.path.exists("/dev/xen/privcmd"), reason="this is a domain of Xen")
-@pytest.mark.parametrize("words", [("read", "1", "/nonexistent"), ("rescue",), ("watch",)])
+@pytest.mark.parametrize("words", [("read", "1", "/nonexistent"), ("core", "1", "/nonexistent"),
+                                   ("rescue",), ("watch",)])
 def test_without_xen_it_says_so(words: tuple[str, ...]) -> None:
     code, text = xsboot(*words)
     assert code == 1 and "xsboot: " in text and "Traceback" not in text
@@ -123,6 +126,8 @@ SHOW(struct xen_domctl_createdomain, flags, 20, 4);
 SHOW(struct xen_domctl_createdomain, max_grant_frames, 36, 4);
 SHOW(struct xen_domctl_createdomain, arch.emulation_flags, 56, 4);
 SHOW(struct evtchn_status, status, 8, 4);
+_Static_assert(XC_DOM_PV_CONTAINER == {build.CONTAINER_PV}, "PV");
+SHOW(struct xen_domctl_sched_credit2, cap, 2, 2);
 _Static_assert(sizeof(struct evtchn_status) == {libxen.EVTCHN_STATUS.size} &&
     EVTCHNSTAT_interdomain == {libxen.EVTCHNSTAT_INTERDOMAIN}, "port");
 _Static_assert(sizeof(struct e820entry) == {build.E820.size}, "e820");
@@ -135,6 +140,8 @@ _Static_assert(XEN_DOMCTL_CDF_xs_domain == {build.CDF_XS_DOMAIN} && XEN_DOMCTL_C
     {build.EMU_LAPIC}, "creation");
 _Static_assert(X86_HVM_NR_SPECIAL_PAGES == {build.SPECIAL_PAGES} &&
     X86_HVM_END_SPECIAL_REGION == {build.SPECIAL_END:#x}, "special");
+_Static_assert(offsetof(struct shared_info, arch.pfn_to_mfn_frame_list_list) ==
+    {frames.FRAME_LIST_LIST.size - 8}, "shared_info");
 _Static_assert(XC_DOM_HVM_CONTAINER == {build.CONTAINER_HVM}, "container");
 """)
     done = subprocess.run(["gcc", "-fsyntax-only", "-D__XEN_TOOLS__", "check.c"], cwd=tmp_path,
@@ -144,14 +151,22 @@ _Static_assert(XC_DOM_HVM_CONTAINER == {build.CONTAINER_HVM}, "container");
 
 def test_an_entry_is_read() -> None:
     entry = libxen.DOMAININFO.pack(7, DOMINF_XS_DOMAIN | DOMINF_SHUTDOWN | 3 << 16, 16392, 16392, 0,
-                                   0, 0, 0, 5, 1, 0, 12, HANDLE)
+                                   0, 0, 99, 5, 1, 0, 12, HANDLE)
     found = libxen.parse_domain(entry.ljust(libxen.INFO_SIZE, b"\0"))
-    assert found == Domain(7, found.flags, 16392, 12, HANDLE, 5)
+    assert found == Domain(7, found.flags, 16392, 12, HANDLE, 5, 99)
     assert found.is_xenstore and found.has_ended and not found.is_dying and found.has_run
     assert found.reason == "crash"
 
 
 # -- memory of a domain
+
+
+class OnePvhDomain:
+    """Domain 7 is all that there is."""
+
+    def domain(self, domid: int) -> Domain | None:
+        """What Xen says of it."""
+        return Domain(7, DOMINF_HVM, 0, 0, HANDLE, 0, 99) if domid == 7 else None
 
 
 @pytest.fixture
@@ -170,11 +185,12 @@ def memory_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return 0
     monkeypatch.setattr(foreign, "PRIVCMD", str(path))
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    monkeypatch.setattr(frames, "Xen", OnePvhDomain)
     return path
 
 
 def test_a_region_is_taken_and_put(memory_file: Path) -> None:
-    data = region.take(7, PLACE)
+    data = region.take(7, PLACE, None)
     assert data == some_region() and region.describe(data) == "clean, 3 records"
     other = data[:-8] + b"changed!"
     region.put(7, PLACE, other)
@@ -186,7 +202,7 @@ def test_a_region_is_taken_and_put(memory_file: Path) -> None:
 def test_what_is_no_region_is_not_taken(memory_file: Path) -> None:
     memory_file.write_bytes(bytes(PLACE.size))
     with pytest.raises(BootError, match="no region"):
-        region.take(7, PLACE)
+        region.take(7, PLACE, None)
 
 
 def test_a_frame_that_is_not_there(memory_file: Path) -> None:
@@ -201,6 +217,10 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(BootError):
         region.save(str(tmp_path / "no" / "saved"), b"")
     assert os.listdir(tmp_path) == ["saved"]
+    region.prepare(str(path), 2 * MIB)  # more than is needed
+    assert region.load(str(path)) == some_region()
+    region.save(str(path), some_region())
+    assert region.load(str(path)) == some_region() and os.listdir(tmp_path) == ["saved"]
 
 
 # -- processes

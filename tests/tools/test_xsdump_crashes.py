@@ -32,7 +32,8 @@ def objects(server: OurServer, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in dump(server, *words, "--json").splitlines()]
 
 
-def test_the_crashed_host_is_explained(server: OurServer, sim: SimXen) -> None:
+def test_the_crashed_host_is_explained(server: OurServer, sim: SimXen,
+                                       tmp_path: Path) -> None:
     seven, eight = introduce(server, sim, 7, 8)
     seven.write("state", "4")
     seven.watch("device", "mine")
@@ -45,7 +46,8 @@ def test_the_crashed_host_is_explained(server: OurServer, sim: SimXen) -> None:
     (life,) = objects(server, "crashes")
     assert life["number"] == 1 and life["death"] is None
     told = "\n".join(life["text"])
-    assert "it named last: executing requests" in told
+    assert told.startswith("RuntimeError: poison\n") and "| Traceback" in told
+    assert "had not reached its commit point" in told
     assert "in flight: dom8 conn " in told and "in its ring's page" in told
 
     # It dies of it twice, then it runs.
@@ -58,20 +60,28 @@ def test_the_crashed_host_is_explained(server: OurServer, sim: SimXen) -> None:
     assert (request["domid"], request["operation"]) == (8, "READ")
     assert "Traceback" in first["cause"] and first["death"]["took_us"] > 0
     text = dump(server, "crashes")
-    assert "in flight: dom8 conn" in text and "READ /poison/raise\\x00" in text
-    assert "while executing requests" in text and "| Traceback" in text
+    assert "in flight: dom8 conn" in text and "READ /poison/raise (request" in text
+    assert "had not reached its commit point" in text and "| Traceback" in text
+
+    # In git, too: the tag says it, at the last commit of the life.
+    history = tmp_path / "history"
+    dump(server, "git", "--bare", str(history))
+    told = subprocess.run(["git", "-C", str(history), "for-each-ref", "--format=%(contents)",
+                           "refs/tags/crash/1"], capture_output=True, text=True).stdout
+    assert told.startswith("life 1 ended by: RuntimeError: poison\n")
+    assert "in flight: dom8 conn" in told and "READ /poison/raise" in told and "| Trace" in told
 
     # The last thing guest 7 did; when a key changed, and who did it.
     (last,) = objects(server, "log", "-d", "7", "-n", "1", "/local/domain/7")
     assert last["operation"] == "WRITE" and last["differences"] == [
         {"path": "/local/domain/7/state", "before": None,
          "after": {"value": "4", "permissions": "n7"}}]
-    history = objects(server, "log", "/local/domain/8/name")
+    changes = objects(server, "log", "/local/domain/8/name")
     assert [(one["domid"], one["operation"], one["differences"][-1]["after"]["value"])
-            for one in history] == [(0, "WRITE", "guest 8"), (0, "SET_PERMS", "guest 8"),
+            for one in changes] == [(0, "WRITE", "guest 8"), (0, "SET_PERMS", "guest 8"),
                                     (8, "WRITE", "another")]
     (blamed,) = objects(server, "blame", "/local/domain/8/name")
-    assert blamed["domid"] == 8 and blamed["sequence"] == history[-1]["sequence"]
+    assert blamed["domid"] == 8 and blamed["sequence"] == changes[-1]["sequence"]
 
     # Connections and watches.
     ring = next(one for one in objects(server, "connections") if one["domid"] == 7)

@@ -112,6 +112,7 @@ def test_values_are_offered() -> None:
     assert offered("xsdump R log --since ") == ["end", "life:", "crash:", "~"]
     assert offered("xsdump R diff cr") == ["crash:"]
     assert offered("xsdump R restore --stream-version ") == ["1", "2"]
+    assert offered("xsdump R git --object-format sha2") == ["sha256"]
     assert offered("xsdump R --color a") == ["auto", "always"]
     assert offered("xsdump R log -n ") == offered("xsdump R blame /a") == []
 

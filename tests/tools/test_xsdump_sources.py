@@ -10,6 +10,7 @@ Cannot show: a region that changes while it is scavenged."""
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -33,7 +34,8 @@ COMMANDS = {
     "past": ["tree", "--at", "~3"], "items": ["tree", "--items"], "diff": ["diff", "~3"],
     "blame": ["blame", "/quiet"], "watch": ["watch"], "connections": ["connections"],
     "crashes": ["crashes", "-a"], "stat": ["stat"], "verify": ["verify"],
-    "restore": ["restore", "OUT"], "stream": ["restore", "--stream", "OUT"]}
+    "restore": ["restore", "OUT"], "stream": ["restore", "--stream", "OUT"],
+    "html": ["html", "OUT"], "git": ["git", "--bare", "OUT"]}
 # What has no moments: exit code 2 for those that ask for one. What has no record: nothing to
 # restore, nothing to blame.
 NO_MOMENT = {"since": 2, "past": 2, "diff": 2}
@@ -116,11 +118,13 @@ SOURCES: dict[str, tuple[Callable[[], bytes], dict[str, int]]] = {
 
 
 def told_of(source: Path, command: str, out: Path) -> tuple[int, str]:
-    """What a command says; the file that it may make is removed."""
+    """What a command says; what it may make is removed."""
     words = [str(out) if word == "OUT" else word for word in COMMANDS[command]]
     try:
         return dump(source, *words)
     finally:
+        if out.is_dir():
+            shutil.rmtree(out)
         out.unlink(missing_ok=True)
 
 
@@ -134,7 +138,7 @@ def test_every_command(tmp_path: Path, name: str) -> None:
         code, text = told_of(source, command, tmp_path / "out")
         assert code == codes.get(command, 0), (command, text[-2000:])
         assert text or command in ("log", "json", "watch", "connections", "diff", "last", "since",
-                                   "all"), command
+                                   "all", "html"), command
         if code > 1:
             assert text.startswith("xsdump: ") and text.count("\n") == 1, (command, text)
     assert source.read_bytes() == image and os.listdir(tmp_path) == ["source"]

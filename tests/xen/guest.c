@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The only program of a test guest: its init. It talks to xenstore through the kernel's own ring
  * (/dev/xen/xenbus), checks every answer and every watch event, and says so on the console. As
- * `traffic in-dom0` it is no init, but a program of dom0; with `power-off` on the kernel's command
- * line it ends the guest after some rounds.
+ * `traffic in-dom0` it is no init, but a program of dom0. With `power-off` on the kernel's command
+ * line it ends the guest after some rounds; with `slow` it rests between them; with `devices` it
+ * uses those that it has, too (devices.c), and leaves the processor to those that negotiate them
+ * between two rounds.
  *
  * T1. One request at a time; what it writes is never written before, so an old value shows.
  * T2. The next event must be for the next change that it has made, in order, and there is one for
  *     each: one too many is DUPLICATE, one too few is LOST.
  * T3. Every line it prints begins with GUEST; a complaint has BAD in it.
  * Cannot show: what happens to requests that overlap. Change with: dom0/lib.sh. */
+#include "devices.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -35,6 +38,8 @@ enum { XS_DIRECTORY = 1, XS_READ = 2, XS_WATCH = 4, XS_TRANSACTION_START = 6,
 #define REPORT_EVERY 100        /* requests between two lines */
 #define ANSWER_S 120            /* a server that is silent for so long has lost the request */
 #define EVENT_S 30
+#define REST_S 2
+#define REST_US 50000           /* with devices */
 
 struct header { uint32_t type, req_id, tx_id, len; };
 
@@ -294,10 +299,13 @@ int main(int argc, char **argv)
 {
     static char answer[PAYLOAD_MAX + 1];
     const char *argument = argc > 1 ? argv[1] : "";
+    int has_devices = !strcmp(argument, "devices");
     unsigned long reported = 0;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     open_device(strcmp(argument, "in-dom0"));
+    if (has_devices)
+        devices_run();
     must(XS_READ, 0, "domid", 6, answer);
     printf("GUEST UP domid=%s\n", answer);
     ask(XS_RM, 0, BASE, sizeof(BASE), answer);
@@ -312,8 +320,12 @@ int main(int argc, char **argv)
     for (unsigned long number = 1; ; number++) {
         round_of(number + SLOTS);
         count_up(number);
+        if (!strcmp(argument, "slow"))
+            sleep(REST_S);
         if (number % 8 == 0)
             come_and_go();
+        if (has_devices)
+            usleep(REST_US);
         if (requests >= reported + REPORT_EVERY) {
             reported = requests;
             printf("GUEST TRAFFIC requests=%lu rounds=%lu events=%lu conflicts=%lu bad=%lu "

@@ -29,7 +29,9 @@ HERE = Path(__file__).resolve().parent
 ROOMS = ("app", "persist", "ring", "tools")
 STUB_DIR = ROOT / "build/image"
 STUB_FILES = ("kernel.elf", "kernel-pv.elf", "initrd.cpio")
-MODULES = ("xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs")  # in this order
+MODULES = ("xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xenfs",
+           "xen-blkback", "xen-netback", "brd")  # dom0's; dom0/init loads the first five
+GUEST_MODULES = ("xen-blkfront", "xen-netfront")
 UNUSED = ("boot", "lib/modules", "usr/include", "usr/share", "usr/lib/*/gconv", "wheels",
           "usr/lib/python3.*/test", "usr/lib/python3.*/idlelib", "usr/lib/python3.*/lib2to3",
           "usr/lib/*/perl*", "complete")
@@ -65,7 +67,7 @@ def write_initrd(image: Image, path: Path, files: Mapping[str, bytes]) -> None:
             if source.name != "init":
                 archive.copy(source, f"lab/{source.name}")
         archive.file("init", (HERE / "dom0/init").read_bytes(), 0o755)
-        guest = compile_c("xen-guest", [HERE / "guest.c"], ["-static"])
+        guest = compile_c("xen-guest", [HERE / "guest.c", HERE / "devices.c"], ["-static"])
         archive.copy(guest, "lab/traffic")
         archive.file("lab/guest.cpio", _root_of(guest))
         archive.copy(image.kernel, "lab/vmlinux")
@@ -87,10 +89,12 @@ def _add_server(archive: Archive, scratch: Path) -> None:
 
 
 def _root_of(program: Path) -> bytes:
-    """A guest's root: one program."""
+    """A guest's root: one program, and its drivers."""
     output = io.BytesIO()
     archive = Archive(output)
     archive.file("init", program.read_bytes(), 0o755)
+    for name in GUEST_MODULES:
+        archive.copy(_module(software_root(), name), f"{name}.ko")
     archive.close()
     return output.getvalue()
 
@@ -119,6 +123,11 @@ def _only(root: Path, pattern: str) -> Path:
     return found[0]
 
 
+def _module(root: Path, name: str) -> Path:
+    """A module of Debian's kernel."""
+    return _only(root, f"lib/modules/*/kernel/drivers/**/{name}.ko")
+
+
 def _unpack_xen(source: Path, output: Path) -> None:
     output.write_bytes(gzip.decompress(source.read_bytes()))
 
@@ -145,8 +154,7 @@ def _pack_debian(root: Path, output: Path) -> None:
             archive.copy(source, Path("usr/lib/python3/dist-packages")
                          / source.relative_to(root / "wheels"))
         for name in MODULES:
-            archive.copy(_only(root, f"lib/modules/*/kernel/drivers/xen/**/{name}.ko"),
-                         f"lab/modules/{name}.ko")
+            archive.copy(_module(root, name), f"lab/modules/{name}.ko")
         archive.close()
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,8 @@ VERDICT = re.compile(r"^VERDICT (\S+) (ok|FAILED) ?([^\r\n]*)", re.M)
 END = "LAB END"
 DEFAULTS = {"SERVER": "ours", "SERVER_OPTIONS": "", "TRAFFIC": 300, "KILLS": 10,
             "STUB_WORDS": "log=debug drill=on --drill --watchdog 3", "STUB_MEMORY": 64,
-            "STUB_KERNEL": "kernel.elf", "CRASHES": 20, "DEATHS": 3, "ENDS": "power-off xen",
+            "STUB_KERNEL": "kernel.elf", "CRASHES": 20, "DEATHS": 3, "ATTACHES": 3,
+            "ENDS": "power-off xen",
             "KINDS": "exception page-fault kernel-page-fault double-fault"}
 BY_HAND_S = 3600.0
 
@@ -67,10 +68,12 @@ class Run(NamedTuple):
 
 
 def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
-                 keep_in: Path | None = None) -> Run:
+                 keep_in: Path | None = None,
+                 show: Callable[[bytes], object] | None = None) -> Run:
     """Boot, and run dom0/`name`.sh with `parameters` as shell variables.
 
-    The console is written to `keep_in` if that is given and the run is no success."""
+    What the console says is given to `show` as it comes, and written to `keep_in` if that is given
+    and the run is no success."""
     need_tools(QEMU)
     image = build()
     directory = Path(tempfile.mkdtemp(prefix="xen-lab-"))
@@ -78,7 +81,8 @@ def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
         lines = [f"{key}='{value}'\n"
                  for key, value in {"SCENARIO": name, **DEFAULTS, **parameters}.items()]
         write_initrd(image, directory / "initrd", {"lab/parameters": "".join(lines).encode()})
-        run = _boot(image, directory, timeout_s)
+        memory_mib = int(str(parameters.get("MACHINE_MIB", MEMORY_MIB)))
+        run = _boot(command(image, directory / "initrd", memory_mib), timeout_s, show)
     finally:
         shutil.rmtree(directory)
     if keep_in is not None and run.complaint() is not None:
@@ -87,18 +91,19 @@ def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
     return run
 
 
-def command(image: Image, initrd: Path) -> list[str]:
+def command(image: Image, initrd: Path, memory_mib: int = MEMORY_MIB) -> list[str]:
     """QEMU's command line. The names must have no comma: there QEMU splits modules."""
-    return [QEMU, "-accel", "tcg,thread=multi", "-cpu", CPU, "-m", str(MEMORY_MIB),
+    return [QEMU, "-accel", "tcg,thread=multi", "-cpu", CPU, "-m", str(memory_mib),
             "-nographic", "-no-reboot", "-nic", "none", "-kernel", str(image.xen),
             "-append", XEN_OPTIONS, "-initrd", f"{image.kernel} {LINUX_OPTIONS},{initrd}"]
 
 
-def _boot(image: Image, directory: Path, timeout_s: float) -> Run:
+def _boot(words: list[str], timeout_s: float,
+          show: Callable[[bytes], object] | None) -> Run:
     """Run the machine until it powers off, or time is up."""
     began_s = time.monotonic()
     said = bytearray()
-    with subprocess.Popen(command(image, directory / "initrd"), stdin=subprocess.DEVNULL,
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as machine:
         assert machine.stdout is not None
         try:
@@ -108,6 +113,8 @@ def _boot(image: Image, directory: Path, timeout_s: float) -> Run:
                     if not data:
                         break
                     said += data
+                    if show is not None:
+                        show(data)
                 if END.encode() in said[-4096:] and machine.poll() is not None:
                     break
         finally:
@@ -128,8 +135,9 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m tests.xen.machine SCENARIO [NAME=VALUE]...", file=sys.stderr)
         return 2
     name, *pairs = arguments
-    run = run_scenario(name, dict(pair.split("=", 1) for pair in pairs), BY_HAND_S)
-    print(run.console)
+    with open(sys.stdout.fileno(), "wb", buffering=0, closefd=False) as terminal:
+        run = run_scenario(name, dict(pair.split("=", 1) for pair in pairs), BY_HAND_S,
+                           show=terminal.write)
     print(f"{run.took_s:.0f} s; {run.complaint() or 'all is well'}")
     return 1 if run.complaint() else 0
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Xen host's software from Debian 12: downloaded and extracted into the cache, never installed.
 
-P1. The marker file is written last: what it marks is complete.
+P1. The marker file is written last: what it marks is complete. The directory is named after the
+    list of packages: another list is another directory.
 P2. One process changes the cache at a time (tests.oracle.packages has the same rule, and the same
     cache directory).
 Knows nothing of how a machine is made of it. Change with: image.py."""
@@ -9,6 +10,7 @@ Knows nothing of how a machine is made of it. Change with: image.py."""
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import re
 import shutil
 import sys
@@ -31,9 +33,10 @@ PACKAGES = (
     "xenstore-utils", "libxencall1", "libxenevtchn1", "libxenforeignmemory1", "libxengnttab1",
     "libxenstore4", "libxentoollog1", "libxentoolcore1", "libxendevicemodel1", "libxenhypfs1",
     f"libxenmisc{XEN_VERSION}", "libyajl2", "libncurses6", "libtinfo6", "libnl-route-3-200",
-    "libnl-3-200", "libuuid1", "libfdt1", "libaio1", "busybox-static", "libc6", "libgcc-s1",
-    "zlib1g", "libbz2-1.0", "liblzma5", "libzstd1", "liblzo2-2", "libexpat1", "libssl3", "libffi8",
-    f"python{PYTHON}-minimal", f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib",
+    "libnl-3-200", "libuuid1", "libfdt1", "libaio1", "busybox-static", "bash", "util-linux",
+    "libc6", "libgcc-s1", "zlib1g", "libbz2-1.0", "liblzma5", "libzstd1", "liblzo2-2", "libexpat1",
+    "libssl3", "libffi8", f"python{PYTHON}-minimal", f"libpython{PYTHON}-minimal",
+    f"libpython{PYTHON}-stdlib",
 )
 # msgpack and mmh3: Debian 12 has the one too old and the other not at all.
 WHEELS = ("--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON,
@@ -48,7 +51,7 @@ def lab_dir() -> Path:
 
 def software_root() -> Path:
     """The root directory of the extracted packages, made if need be. Raises OracleError."""
-    root = lab_dir() / "root"
+    root = lab_dir() / f"root-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:12]}"
     if not (root / "complete").exists():
         lab_dir().mkdir(parents=True, exist_ok=True)
         with open(lab_dir() / "lock", "w") as lock:

@@ -4,7 +4,7 @@ Method: dom0/*.sh run there and print verdicts; a run that fails leaves its cons
 and can be repeated by `python -m tests.xen.machine SCENARIO NAME=VALUE...`. README.md says what
 the scenarios do.
 
-Cannot show: two processors at once (the machine has one), HVM guests, device backends."""
+Cannot show: two processors at once (the machine has one), HVM guests, device models."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def must_succeed(scenario: str, timeout_s: float, **parameters: object) -> None:
         pairs = " ".join(f"{name}={value}" for name, value in parameters.items())
         pytest.fail(f"{complaint}\n{CONSOLES}/{scenario}.console has it all; again: "
                     f"python -m tests.xen.machine {scenario} {pairs}", pytrace=False)
+
+
+def kinds_of(kernel: str) -> str:
+    """Those of KINDS that do not end the domain."""
+    is_pv = kernel == "kernel-pv.elf"
+    return " ".join(kind for kind in KINDS.split() if not (is_pv and kind in ENDS_A_PV_DOMAIN))
 
 
 @pytest.mark.full
@@ -82,9 +88,8 @@ def test_nobody_notices_crashes_of_the_pv_stub_domain(image: None) -> None:
 
 @pytest.mark.full
 def test_nobody_notices_a_thousand_crashes_of_the_pv_stub_domain(image: None) -> None:
-    kinds = " ".join(kind for kind in KINDS.split() if kind not in ENDS_A_PV_DOMAIN)
     must_succeed("stubdom", 2 * BOOT_S + 1100 * CRASH_S, STUB_KERNEL="kernel-pv.elf",
-                 CRASHES=1000, KINDS=kinds)
+                 CRASHES=1000, KINDS=kinds_of("kernel-pv.elf"))
 
 
 @pytest.mark.slow
@@ -94,12 +99,47 @@ def test_nobody_notices_that_the_domain_itself_dies(image: None) -> None:
 
 @pytest.mark.full
 def test_nobody_notices_that_the_domain_itself_dies_often(image: None) -> None:
-    must_succeed("rescue", 2 * BOOT_S + 20 * KILL_S, DEATHS=10)
+    must_succeed("rescue", 2 * BOOT_S + 40 * KILL_S, DEATHS=10, ENDS="xen watchdog give-up "
+                 "power-off")
+
+
+@pytest.mark.full
+def test_nobody_notices_that_a_pv_domain_dies_in_a_busy_host(image: None) -> None:
+    must_succeed("rescue", 2 * BOOT_S + 20 * KILL_S, DEATHS=5, BUSY=2, ENDS="xen give-up",
+                 STUB_KERNEL="kernel-pv.elf")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kernel", ["kernel.elf", "kernel-pv.elf"])
+def test_a_hundred_crashes_while_guests_come_and_go(image: None, kernel: str) -> None:
+    must_succeed("storm", 2 * BOOT_S + 100 * KILL_S, CRASHES=100, STUB_KERNEL=kernel,
+                 KINDS=kinds_of(kernel))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kernel", ["kernel.elf", "kernel-pv.elf"])
+def test_the_first_reply_with_ten_guests(image: None, kernel: str) -> None:
+    must_succeed("crowd", 6 * BOOT_S, MACHINE_MIB=2048, STUB_KERNEL=kernel)
 
 
 @pytest.mark.full
 def test_from_the_daemon_to_a_domain_that_xl_makes(image: None) -> None:
     must_succeed("handover", 2 * BOOT_S)
+
+
+@pytest.mark.full
+def test_devices_are_negotiated_while_the_server_crashes(image: None) -> None:
+    must_succeed("devices", 4 * BOOT_S)
+
+
+@pytest.mark.full
+def test_core_dumps_of_the_pv_stub_domain(image: None) -> None:
+    must_succeed("core", BOOT_S, STUB_KERNEL="kernel-pv.elf")
+
+
+@pytest.mark.full
+def test_core_dumps_of_the_stub_domain(image: None) -> None:
+    must_succeed("core", 6 * BOOT_S)
 
 
 @pytest.mark.full

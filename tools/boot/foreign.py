@@ -5,6 +5,7 @@ down, as long as it is not destroyed. No library, no xenstore.
 M1. All frames are mapped, or none: one that Xen refuses is an error that names it.
 M2. Bytes are copied out of the mapping and into it; nothing keeps a view of it.
 M3. Who does not say that it writes gets a mapping that cannot be written.
+M4. Frames are the domain's own numbers of its pages; a PV domain's, the machine's (frames.py).
 As long as it is mapped, the domain cannot go away as a whole: close it before it is to be gone.
 Knows nothing of what the bytes mean. Implements persist.region.Medium."""
 
@@ -15,6 +16,7 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Sequence
 
 from ring.linux import ioctl_number
 from tools.boot.failure import BootError
@@ -37,9 +39,11 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 class ForeignMemory:
-    """A range of a domain's guest-physical memory. Raises BootError."""
+    """A range of a domain's memory; `frames` are where it is if that is not where the domain sees
+    it (M4). Raises BootError."""
 
-    def __init__(self, domid: int, place: Place, may_write: bool = False) -> None:
+    def __init__(self, domid: int, place: Place, may_write: bool = False,
+                 frames: Sequence[int] | None = None) -> None:
         self.size = place.size
         self.path = f"domain {domid}, {place}"
         self._may_write = may_write
@@ -52,7 +56,9 @@ class ForeignMemory:
                 from error
         try:
             self._address = self._map(fd)
-            self._fill(fd, domid, place)
+            first = place.address // PAGE_SIZE
+            self._fill(fd, domid, place, frames if frames is not None else
+                       range(first, first + place.size // PAGE_SIZE))
         except OSError as error:
             self.close()
             raise BootError(f"{what}: {error.strerror}") from error
@@ -71,16 +77,18 @@ class ForeignMemory:
             raise OSError(number, os.strerror(number))
         return int(address)
 
-    def _fill(self, fd: int, domid: int, place: Place) -> None:
+    def _fill(self, fd: int, domid: int, place: Place, numbers: Sequence[int]) -> None:
         """Have the domain's frames in it (M1)."""
-        count, first = place.size // PAGE_SIZE, place.address // PAGE_SIZE
-        frames = (ctypes.c_uint64 * count)(*range(first, first + count))
+        count = len(numbers)
+        assert count == place.size // PAGE_SIZE
+        frames = (ctypes.c_uint64 * count)(*numbers)
         errors = (ctypes.c_int * count)()
         fcntl.ioctl(fd, IOCTL_PRIVCMD_MMAPBATCH_V2, MMAPBATCH_V2.pack(
             count, domid, self._address, ctypes.addressof(frames), ctypes.addressof(errors)))
-        for index, number in enumerate(errors):
+        for index, number in enumerate(errors if any(bytes(errors)) else ()):
             if number:
-                raise BootError(f"domain {domid}: its memory at {(first + index) * PAGE_SIZE:#x} "
+                raise BootError(f"domain {domid}: its memory at "
+                                f"{place.address + index * PAGE_SIZE:#x} "
                                 f"cannot be mapped: {os.strerror(abs(number))}; --region says "
                                 "where the region is")
 

@@ -19,7 +19,7 @@ import subprocess
 import time
 from typing import NamedTuple
 
-from tools.boot import consoles, dom0, process, region
+from tools.boot import consoles, dom0, evtchn, frames, process, region
 from tools.boot.failure import BootError
 from tools.boot.libxen import Xen
 from tools.boot.place import Place, place_in
@@ -194,16 +194,18 @@ def finish(domid: int, ended: list[Daemon], tell: Tell) -> None:
 
 
 def take_back(xen: Xen, domid: int, place: Place, path: str) -> int:
-    """Stop a domain, have its region in a file, destroy it. Bytes of the region. Raises BootError;
-    the domain runs on then. From now on there is no xenstore until a daemon is started."""
+    """Stop a domain, have its region in a file, destroy it, and have dom0's ring free for a daemon.
+    Bytes of the region. Raises BootError; unless the file is there, the domain runs on then. From
+    now on there is no xenstore until a daemon is started."""
     if os.path.exists(path) and not _is_free(path):
         raise BootError(f"{path}: a server uses it")
     xen.pause(domid)
     try:
-        data = region.take(domid, place)
+        data = region.take(domid, place, frames.of_domid(domid, place))
         region.save(path, data)
     except BootError:
         xen.unpause(domid)
         raise
     xen.destroy(domid)
+    evtchn.take(xen, dom0.port_of_ring())
     return len(data)

@@ -8,6 +8,7 @@ Needs no xenstore. tests/tools/test_xsboot.py compares the layouts with the head
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -30,7 +31,9 @@ ERESTART = 85
 EVTCHN_STATUS = struct.Struct("=H2xIII8x")  # struct evtchn_status: dom, port, status, vcpu
 EVTCHNSTAT_INTERDOMAIN = 2
 DOMID_SELF = 0x7FF0
-WAIT_S = 0.01
+WAIT_S = 0.002
+CREDIT2 = struct.Struct("=HH")  # struct xen_domctl_sched_credit2: weight, cap
+WEIGHT = 4096  # others have 256
 
 assert DOMAININFO.size <= INFO_SIZE
 
@@ -42,12 +45,15 @@ CONTROL = {
     "xc_domain_set_memory_map": (_P, _U, _P, _U), "xc_domain_set_virq_handler": (_P, _U, _I),
     "xc_evtchn_alloc_unbound": (_P, _U, _U), "xc_domain_pause": (_P, _U),
     "xc_evtchn_status": (_P, _P), "xc_domain_unpause": (_P, _U), "xc_domain_destroy": (_P, _U),
+    "xc_vcpu_getcontext": (_P, _U, _U, _P), "xc_sched_credit2_domain_set": (_P, _U, _P),
+    "xc_domain_set_memmap_limit": (_P, _U, ctypes.c_ulong),
 }
 GUEST = {
-    "xc_dom_kernel_file": (_P, _S), "xc_dom_module_file": (_P, _S, _S),
+    "xc_dom_kernel_mem": (_P, _S, ctypes.c_size_t),
+    "xc_dom_module_mem": (_P, _S, ctypes.c_size_t, _S),
     "xc_dom_boot_xen_init": (_P, _P, _U), "xc_dom_parse_image": (_P,), "xc_dom_mem_init": (_P, _U),
     "xc_dom_boot_mem_init": (_P,), "xc_dom_build_image": (_P,), "xc_dom_boot_image": (_P,),
-    "xc_dom_gnttab_init": (_P,),
+    "xc_dom_gnttab_init": (_P,), "xc_domain_dumpcore": (_P, _U, _S),
 }
 POINTERS = (("xc_dom_allocate", _P, (_P, _S, _S)), ("xc_dom_strdup", _P, (_P, _S)),
             ("xc_dom_release", None, (_P,)))
@@ -62,6 +68,7 @@ class Domain(NamedTuple):
     ssidref: int
     handle: bytes
     cpu_time_ns: int
+    shared_info_frame: int  # of the machine
 
     @property
     def has_run(self) -> bool:
@@ -104,7 +111,7 @@ def parse_domain(entry: bytes) -> Domain:
     """One struct xen_domctl_getdomaininfo."""
     fields = dict(zip(DOMAININFO_FIELDS, DOMAININFO.unpack(entry[:DOMAININFO.size]), strict=True))
     return Domain(fields["domain"], fields["flags"], fields["tot_pages"], fields["ssidref"],
-                  fields["handle"], fields["cpu_time"])
+                  fields["handle"], fields["cpu_time"], fields["shared_info_frame"])
 
 
 class Xen:
@@ -183,6 +190,11 @@ class Xen:
         """The one with the privilege."""
         return next((one for one in self.domains() if one.is_xenstore), None)
 
+    def dump_core(self, domid: int, path: str) -> None:
+        """A domain's whole memory as a core dump in a file, running or dead; it is not paused."""
+        self.guest_call("xc_domain_dumpcore", self.handle, domid, os.fsencode(path),
+                        who=f"domain {domid}: ")
+
     # -- changing
 
     def destroy(self, domid: int) -> None:
@@ -214,6 +226,13 @@ class Xen:
     def pause(self, domid: int) -> None:
         """Have it stand still."""
         self.call("xc_domain_pause", domid, who=f"domain {domid}: ")
+
+    def prefer(self, domid: int) -> None:
+        """Give it the processor before others: they wait for it. Under another scheduler than
+        Xen's usual one: nothing."""
+        with contextlib.suppress(BootError):
+            self.call("xc_sched_credit2_domain_set", domid, ctypes.create_string_buffer(
+                CREDIT2.pack(WEIGHT, 0), CREDIT2.size))
 
     def tell_of_deaths(self, domid: int) -> None:
         """VIRQ_DOM_EXC, the news of other domains' ends, goes to this domain."""

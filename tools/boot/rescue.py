@@ -16,25 +16,29 @@ import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
-from tools.boot import consoles, dom0, region
-from tools.boot.build import PAGES_PER_MIB, Plan, build, check_files
+from tools.boot import consoles, dom0, frames, region, snapshot
+from tools.boot.build import PAGES_PER_MIB, Files, Plan, build, check
 from tools.boot.failure import BootError
+from tools.boot.foreign import ForeignMemory
 from tools.boot.libxen import DOMINF_HVM, DOMINF_XS_DOMAIN, Domain, Xen
 from tools.boot.place import Place, parse_place
 from tools.boot.process import Daemon
 
-GONE_AT_ONCE_S = 0.05
+KERNELS = Path(__file__).resolve().parents[2] / "build" / "image"
+GONE_AT_ONCE_S = 0.01
 GONE_S = 5.0
 ANSWER_S = 20.0
 Tell = Callable[[str], None]
 
 
 class Image(NamedTuple):
-    """What the successor is made of; memory_mib None: as much as the dead one has."""
+    """What the successor is made of; memory_mib None: as much as the dead one has; kernel None: the
+    one of the image that fits."""
 
-    kernel: str
+    kernel: str | None
     ramdisk: str
     words: str  # the kernel's command line behind --event PORT
     place: Place
@@ -50,23 +54,28 @@ class Remains(NamedTuple):
 
 
 def plan_of(domain: Domain, image: Image, port: int) -> Plan:
-    """The successor of a domain. Raises BootError."""
-    if not domain.is_pvh:
-        raise BootError(f"domain {domain.domid} is a PV domain: only PVH domains are rescued")
+    """The successor of a domain."""
+    kernel = image.kernel or str(KERNELS / ("kernel.elf" if domain.is_pvh else "kernel-pv.elf"))
     return Plan(domain.domid, domain.handle, domain.ssidref, domain.is_xenstore,
-                image.memory_mib or domain.pages // PAGES_PER_MIB, image.kernel, image.ramdisk,
-                f"--event {port} {image.words}".rstrip())
+                image.memory_mib or domain.pages // PAGES_PER_MIB, kernel, image.ramdisk,
+                f"--event {port} {image.words}".rstrip(), domain.is_pvh)
 
 
-def gather(domain: Domain, image: Image, path: str) -> Remains:
-    """Have all that the successor needs, also in files (R1). Changes nothing. Raises BootError."""
+def gather(memory: ForeignMemory, domain: Domain, image: Image, path: str) -> Remains:
+    """Have all that the successor needs, also in files (R1): the region is what open_region() has
+    mapped. Changes nothing. Raises BootError."""
     plan = plan_of(domain, image, dom0.port_of_ring())
-    return _keep(Remains(plan, image.place, region.take(domain.domid, image.place)), path)
+    return _keep(Remains(plan, image.place, region.copy(memory)), path)
+
+
+def open_region(xen: Xen, domain: Domain, place: Place) -> ForeignMemory:
+    """The region of a domain. To be closed before it is destroyed. Raises BootError."""
+    return ForeignMemory(domain.domid, place, frames=frames.of_domain(domain, place))
 
 
 def _keep(remains: Remains, path: str) -> Remains:
     """R1. The region last: recall() looks for it."""
-    check_files(remains.plan)
+    check(remains.plan, remains.place)
     about = {**remains.plan._asdict(), "handle": remains.plan.handle.hex(),
              "place": str(remains.place)}
     region.save(f"{path}.json", json.dumps(about).encode())
@@ -74,19 +83,21 @@ def _keep(remains: Remains, path: str) -> Remains:
     return remains
 
 
-def gather_from(source: str | None, domain: Domain | None, image: Image, domid: int | None,
-                path: str) -> Remains:
+def gather_from(xen: Xen, source: str | None, domain: Domain | None, image: Image,
+                domid: int | None, is_pv: bool, path: str) -> Remains:
     """As gather(), with the region in the file `source` if that is given: then the domain may be
-    gone. Raises BootError."""
+    gone, which was a PV domain if `is_pv` says so. Raises BootError."""
     if source is None:
         if domain is None:
             raise BootError("there is no xenstore domain; --from FILE goes on with a region")
-        return gather(domain, image, path)
+        with open_region(xen, domain, image.place) as memory:
+            return gather(memory, domain, image, path)
     data = region.load(source)
     if domain is None:
         if domid is None or image.memory_mib is None:
             raise BootError("the domain is gone: --domid and --memory say which one it was")
-        domain = Domain(domid, DOMINF_XS_DOMAIN | DOMINF_HVM, 0, 0, bytes(16), 0)
+        flags = DOMINF_XS_DOMAIN | (0 if is_pv else DOMINF_HVM)
+        domain = Domain(domid, flags, 0, 0, bytes(16), 0, 0)
     return _keep(Remains(plan_of(domain, image, dom0.port_of_ring()), image.place, data), path)
 
 
@@ -128,29 +139,35 @@ def forget(path: str) -> None:
             os.unlink(name)
 
 
-def revive(xen: Xen, remains: Remains, tell: Tell) -> None:
-    """Build the successor in the place of whatever has the domid, and have it run. Raises
-    BootError; what remains is the same then, but for the dead domain."""
+def revive(xen: Xen, remains: Remains, files: Files, start: bytes | None, tell: Tell) -> None:
+    """Build the successor in the place of whatever has the domid, and have it run; from a snapshot,
+    if `start` is one that fits. Raises BootError; what remains is the same then, but for the dead
+    domain."""
     domid = remains.plan.domid
-    began_s = time.monotonic()
+    watch = Stopwatch()
     ended: list[Daemon] = []
     try:
         if xen.domain(domid) is not None:
             ended = _clear(xen, domid, tell)
-        cleared_s = time.monotonic()
-        build(xen, remains.plan)
-        region.put(domid, remains.place, remains.data)
+        watch.lap("clearing")
+        check(remains.plan, remains.place)
+        numbers = build(xen, remains.plan, files)
+        watch.lap("building")
+        region.put(domid, remains.place, remains.data, numbers)
+        if start is not None:
+            place = snapshot.place_of(start, remains.place)
+            if place.address + place.size <= remains.plan.memory_mib << 20:
+                region.put(domid, place, start, numbers)
         xen.tell_of_deaths(domid)
-        built_s = time.monotonic()
+        xen.prefer(domid)
+        watch.lap("filling")
         xen.unpause(domid)
         dom0.wait_for_answer(ANSWER_S, lambda: xen.has_ended(domid))
+        watch.lap("booting")
     finally:
         for daemon in ended:
             consoles.start(daemon, tell)
-    end_s = time.monotonic()
-    tell(f"domain {domid} answers again: {1000 * (end_s - began_s):.0f} ms "
-         f"(clearing {1000 * (cleared_s - began_s):.0f}, building "
-         f"{1000 * (built_s - cleared_s):.0f}, booting {1000 * (end_s - built_s):.0f})")
+    tell(f"domain {domid} answers again: {watch}")
 
 
 def _clear(xen: Xen, domid: int, tell: Tell) -> list[Daemon]:
@@ -165,3 +182,21 @@ def _clear(xen: Xen, domid: int, tell: Tell) -> list[Daemon]:
         raise BootError(f"domain {domid} does not go away: a program in dom0, or another domain, "
                         "has pages of it mapped")
     return ended
+
+
+class Stopwatch:
+    """Where the time went."""
+
+    def __init__(self) -> None:
+        self._laps: list[tuple[str, int]] = []
+        self._last_s = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """All since the last one was for this."""
+        now_s = time.monotonic()
+        self._laps.append((name, round(1000 * (now_s - self._last_s))))
+        self._last_s = now_s
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {ms}" for name, ms in self._laps)
+        return f"{sum(ms for _, ms in self._laps)} ms ({parts})"

@@ -3,37 +3,51 @@
 
 W1. Only a domain that has shut down, or that Xen has shut down, is rescued: what runs and does not
     answer is the server's own watchdog's, and the kernel's xen-watchdog=.
-W2. After a failure, and after a domain that has died young, each pause is longer than the last.
-W3. A rescue that was interrupted is taken up by the next watcher (rescue.R1).
-W4. A domain that is gone without a rescue under way was destroyed by somebody, with its region:
+W2. After a failure, and once YOUNG_FREE domains in a row have died young, each pause is longer
+    than the last: somebody may kill it often, but what cannot live does not take dom0's time.
+W3. A rescue that was interrupted is taken up by the next watcher (rescue.R1), with the snapshot
+    that the last one has kept.
+W4. The region of a domain that runs stays mapped, which saves time when it has ended; that of one
+    that is being destroyed does not, since it could not go.
+W5. A domain that is gone without a rescue under way was destroyed by somebody, with its region:
     nothing is left to go on with, and watching ends."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 
-from tools.boot import rescue
+from tools.boot import region, rescue, snapshot, urgency
+from tools.boot.build import Files
 from tools.boot.failure import BootError
-from tools.boot.libxen import Xen
+from tools.boot.foreign import ForeignMemory
+from tools.boot.libxen import Domain, Xen
 from tools.boot.rescue import Image, Remains, Tell
 
-POLL_S = 0.2
+START = ".start"  # behind the path: the snapshot
+POLL_S = 0.05
 PAUSE_S, PAUSE_MAX_S = 0.5, 30.0
 YOUNG_S = 10.0  # a domain that dies younger than this dies young
+YOUNG_FREE = 20  # as many in a row cost no pause
 
 
 class Watcher:
     """The state of one watch over one domain."""
 
-    def __init__(self, xen: Xen, domid: int, image: Image, path: str, tell: Tell) -> None:
+    def __init__(self, xen: Xen, domid: int, image: Image, files: Files, path: str,
+                 tell: Tell) -> None:
         self._xen = xen
         self._domid = domid
         self._image = image
+        self._files = files
         self._path = path
         self._tell = tell
         self._remains: Remains | None = None
+        self._start: bytes | None = None  # snapshot.py
+        self._memory: ForeignMemory | None = None
         self._pause_s = 0.0
+        self._young = 0  # that have died so, in a row
         self._alive_since_s = -math.inf
         self.rescued = 0
 
@@ -42,41 +56,87 @@ class Watcher:
         self._remains = rescue.interrupted(self._xen, self._path)
         if self._remains is not None:
             self._tell("a rescue was interrupted: going on with it")
+            self._start = self._snapshot_of_before()
+        else:
+            self.get_ready()
         while True:
             self.look()
             time.sleep(POLL_S)
+
+    def get_ready(self) -> None:
+        """What can be done while the domain runs: its region is mapped, there is room for it in a
+        file, and its snapshot is taken, if there is none yet."""
+        with urgency.patient():
+            self._get_ready()
+
+    def _get_ready(self) -> None:
+        domain = self._xen.domain(self._domid)
+        if domain is None or domain.is_dying:
+            return
+        with contextlib.suppress(BootError):
+            self._memory = rescue.open_region(self._xen, domain, self._image.place)
+            region.prepare(self._path, self._image.place.size)
+        if self._start is None:
+            self._start = snapshot.take(self._xen, domain)
+            if self._start is not None:
+                with contextlib.suppress(BootError):
+                    region.save(self._path + START, self._start)
+
+    def close(self) -> None:
+        """Let the domain go."""
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+
+    def _gather(self, domain: Domain) -> Remains:
+        if self._memory is None:
+            self._memory = rescue.open_region(self._xen, domain, self._image.place)
+        try:
+            return rescue.gather(self._memory, domain, self._image, self._path)
+        finally:
+            self.close()
+
+    def _snapshot_of_before(self) -> bytes | None:
+        with contextlib.suppress(OSError), open(self._path + START, "rb") as file:
+            return file.read()
+        return None
 
     def look(self) -> None:
         """One look, and a rescue if need be. Raises BootError if the domain is gone."""
         domain = self._xen.domain(self._domid)
         if self._remains is None:
             if domain is None or domain.is_dying:
+                self.close()
                 raise BootError(f"domain {self._domid} is destroyed, and its region with it; start "
                                 "the xenstore anew")
             if not domain.has_ended:
                 return
             self._tell(f"domain {self._domid} has ended: {domain.reason}")
             is_young = time.monotonic() - self._alive_since_s < YOUNG_S
-            self._pause_s = longer(self._pause_s) if is_young else 0.0
+            self._young = self._young + 1 if is_young else 0
+            self._pause_s = longer(self._pause_s) if self._young > YOUNG_FREE else 0.0
         if self._pause_s:
             self._tell(f"waiting {self._pause_s:g} s")
             time.sleep(self._pause_s)
         try:
             if self._remains is None:
                 assert domain is not None
-                self._remains = rescue.gather(domain, self._image, self._path)
-            rescue.revive(self._xen, self._remains, self._tell)
+                self._remains = self._gather(domain)
+            rescue.revive(self._xen, self._remains, self._files, self._start, self._tell)
         except BootError as error:
             self._tell(f"the rescue has failed: {error}")
+            self._start = None
             self._pause_s = longer(self._pause_s)
             if rescue.has_region(self._xen, self._domid):  # rescue.R4
                 self._remains = None
                 rescue.forget(self._path)
+                self.get_ready()
             return
         self._remains = None
         rescue.forget(self._path)
         self.rescued += 1
         self._alive_since_s = time.monotonic()
+        self.get_ready()
 
 
 def longer(pause_s: float) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from app.lastwords import telling
 from app.path import Path
-from persist.history import follow
+from persist.history import Gap, follow
+from persist.record import Record
 from persist.region import Medium
 from tools.dump import moment
 from tools.dump.moment import Moment
@@ -92,54 +93,54 @@ def _count(word: str) -> int:
 
 def show_log(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print what has happened."""
-    shown: Iterable[Event]
-    if options.last is not None:
-        past, shown = _last(region, options, out)
-    else:
-        past = read_past(region)
-        shown = _wanted(past, options)
-        if past.is_empty:
-            out.say("(nothing was recorded yet)")
-        elif not options.since and not past.is_from_the_beginning and past.first:
-            out.say(out.paint("dim", f"(what came before record {past.first} was cleaned away)"))
-    for event in shown:
-        show_event(event, options, out)
-    if options.follow and past.found is not None and past.found.state is not None:
-        _follow(region, past, options, out)
+    past = _recent(region, options, out) or read_past(region)
+    since = moment.find(past, options.since) if options.since else None
+    until = moment.find(past, options.until) if options.until else moment.END
+    if past.is_empty:
+        out.say("(nothing was recorded yet)")
+    elif options.last is None and since is None and past.first and not past.is_from_the_beginning:
+        out.say(out.paint("dim", f"(what came before record {past.first} was cleaned away)"))
+    held = deque[Event](maxlen=options.last) if options.last is not None else None
+
+    def release() -> None:
+        nonlocal held
+        for event in held or ():
+            show_event(event, options, out)
+        held = None
+
+    for event in past.walk(until, _appended(region, past, out, release) if options.follow else ()):
+        if _is_wanted(event, options, since):
+            if held is None:
+                show_event(event, options, out)
+            else:
+                held.append(event)
+    release()
     return 0
 
 
-def _last(region: Medium, options: argparse.Namespace, out: Output) -> tuple[Past, deque[Event]]:
-    """The last events. Mostly they are in the records that the present state rests on; the rest of
-    the history is read if they are not, or for what was there before."""
-    needs_history = (out.is_json or options.patch or options.all or options.follow or options.paths
-                     or options.since or options.until)
-    past = read_past(region, is_whole_history=bool(needs_history))
-    shown = deque(_wanted(past, options), maxlen=options.last)
+def _recent(region: Medium, options: argparse.Namespace, out: Output) -> Past | None:
+    """The records that the present state rests on, if the last events are to be told, and can be
+    from those alone: what was there before is not asked for. Else None."""
+    if options.last is None or out.is_json or options.patch or options.all or options.follow or (
+            options.paths or options.since or options.until):
+        return None
+    past = read_past(region, is_whole_history=False)
     assert past.found is not None
-    if not needs_history and (len(shown) < options.last or past.found.damages):
-        past = read_past(region)
-        shown = deque(_wanted(past, options), maxlen=options.last)
-    return past, shown
+    count = sum(_is_wanted(event, options, None) for event in past.walk())
+    return past if count >= options.last and not past.found.damages else None
 
 
-def _wanted(past: Past, options: argparse.Namespace) -> Iterator[Event]:
-    since = moment.find(past, options.since) if options.since else None
-    until = moment.find(past, options.until) if options.until else moment.END
-    return (event for event in past.walk(until) if _is_wanted(event, options, since))
-
-
-def _follow(region: Medium, past: Past, options: argparse.Namespace, out: Output) -> None:
-    assert past.found is not None and past.found.state is not None
-    for _ in past.walk():  # to the end, whatever was shown
-        pass
+def _appended(region: Medium, past: Past, out: Output,
+              release: Callable[[], None]) -> Iterator[Record | Gap]:
+    """What a server appends, without an end; what was read so far is released, and can be seen."""
+    release()
+    if past.found is None or past.found.state is None:
+        return
     for one in follow(region, past.found.state.tail):
         if one is None:
             out.flush()
-            continue
-        for event in past.take(one):
-            if _is_wanted(event, options, None):
-                show_event(event, options, out)
+        else:
+            yield one
 
 
 def _is_wanted(event: Event, options: argparse.Namespace, since: Moment | None) -> bool:
@@ -236,7 +237,7 @@ def show_blame(region: Medium, options: argparse.Namespace, out: Output) -> int:
     start = Path(options.path.encode())
     last = _last_changes(past, start)
     state = past.state_at_end()
-    found = state.below(start)
+    found = state.known_below(start)
     if not found:
         change = last.get(start)
         if change is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from app import codec
@@ -144,7 +145,7 @@ class Past:
         for one in reversed(self.entries):
             if isinstance(one, Record) and one.kind == Kind.LIFE:
                 return codec.decode_life(one.payload).number
-        return self._first_life()
+        return self.first_life()
 
     def begun(self) -> list[tuple[int, Life]]:
         """The lives whose beginnings are remembered, with the sequences of those."""
@@ -203,7 +204,7 @@ class Past:
         self.state.apply(self.base())
         self.is_whole = self.is_from_the_beginning
         self._sequence = self._time_us = 0
-        self._life, self._has_ended = self._first_life(), False
+        self._life, self._has_ended = self.first_life(), False
         self._keeps_state = True
 
     def skim(self) -> Iterator[Event]:
@@ -212,7 +213,7 @@ class Past:
         self.begin()
         self._keeps_state = False
         for one in self.entries:
-            yield from self.take(one)
+            yield from self._take(one)
 
     def state_at_end(self) -> State:
         """The present state; a walk where damage makes that the better source."""
@@ -225,19 +226,19 @@ class Past:
         state.apply(self.present.items.items())
         return state
 
-    def walk(self, limit: tuple[int, int] | None = None) -> Iterator[Event]:
-        """Everything that has happened, oldest first, up to step `limit[1]` of record `limit[0]`.
-        While an event is looked at, `state` is what it left, and `is_whole` says whether that is
-        all. It starts as begin() leaves it."""
+    def walk(self, limit: tuple[int, int] | None = None,
+             more: Iterable[Record | Gap] = ()) -> Iterator[Event]:
+        """Everything that has happened, oldest first, and then what `more` gives; up to step
+        `limit[1]` of record `limit[0]`. While an event is looked at, `state` is what it left, and
+        `is_whole` says whether that is all. It starts as begin() leaves it."""
         self.begin()
-        for one in self.entries:
+        for one in chain(self.entries, more):
             if limit is not None and isinstance(one, Record) and one.sequence > limit[0]:
                 return
-            yield from self.take(one, limit[1] if limit is not None and isinstance(one, Record)
-                                 and one.sequence == limit[0] else None)
+            yield from self._take(one, limit[1] if limit is not None and isinstance(one, Record)
+                                  and one.sequence == limit[0] else None)
 
-    def take(self, one: Record | Gap, last_step: int | None = None) -> Iterable[Event]:
-        """The next entry's events, as walk(): for what comes behind `entries`."""
+    def _take(self, one: Record | Gap, last_step: int | None = None) -> Iterable[Event]:
         if isinstance(one, Gap):
             self.is_whole = False
             return (Lost(one.position, one.size, self._sequence, self._time_us),)
@@ -305,7 +306,7 @@ class Past:
                                  f"{digest:016x} at sequence {one.sequence}")
         self.is_whole = agrees
 
-    def _first_life(self) -> int:
+    def first_life(self) -> int:
         """The number of the life that the oldest record belongs to."""
         for one in self.entries:
             if isinstance(one, Record) and one.kind == Kind.LIFE:

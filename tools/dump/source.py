@@ -9,7 +9,7 @@ from typing import Protocol
 from persist.find import open_source
 from persist.region import Medium, RegionError
 from tools.boot.failure import BootError
-from tools.boot.foreign import ForeignMemory
+from tools.boot.frames import memory_of
 from tools.boot.place import Place, parse_place
 
 
@@ -29,6 +29,6 @@ def open_any(name: str) -> Source:
     if not domid.isdecimal():
         raise RegionError(f"{name}: expected domain:DOMID, or domain:DOMID:SIZE@ADDRESS")
     try:
-        return ForeignMemory(int(domid), parse_place(place) if place else Place())
+        return memory_of(int(domid), parse_place(place) if place else Place())
     except BootError as error:
         raise RegionError(str(error)) from error

@@ -9,7 +9,7 @@ Knows nothing of records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from app import codec
@@ -67,21 +67,24 @@ class State:
         return [name for _, name in sorted(there)]
 
     def below(self, path: Path) -> list[Path]:
-        """All nodes from `path` down, parents first, siblings in the order of creation; those whose
-        parents are lost, too."""
-        found, stack = [], [path]
+        """All nodes from `path` down, parents first, siblings in the order of creation."""
+        return [one for one in self._walk(path, self.listing) if one in self.nodes]
+
+    def known_below(self, path: Path) -> list[Path]:
+        """The same, and the nodes whose parents are lost."""
+        return [one for one in self._walk(path, self._known_names) if one in self.nodes]
+
+    def _walk(self, path: Path, names_of: Callable[[Path], list[bytes]]) -> Iterator[Path]:
+        stack = [path]
         while stack:
             one = stack.pop()
-            if one in self.nodes:
-                found.append(one)
-            children = [paths.child(one, name) for name in self._children.get(one, ())]
-            stack += sorted(children, key=self._place, reverse=True)
-        return found
+            yield one
+            stack += [paths.child(one, name) for name in reversed(names_of(one))]
 
-    def _place(self, path: Path) -> tuple[int, Path]:
-        """Where a node stands among its siblings: in front, if it is lost."""
-        node = self.nodes.get(path)
-        return (node.ordinal if node is not None else -1), path
+    def _known_names(self, path: Path) -> list[bytes]:
+        """As listing(); names of lost nodes stand in front."""
+        there = self.listing(path)
+        return sorted(self._children.get(path, set()).difference(there)) + there
 
     def orphans(self) -> list[Path]:
         """Paths that are not there, although something below them is."""

@@ -59,7 +59,7 @@ def show_tree(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print every node from PATH down."""
     past = moment.at(region, options.at)
     _say_if_incomplete(past, out)
-    found = past.state.below(Path(options.path.encode()))
+    found = past.state.known_below(Path(options.path.encode()))
     for path in found:
         node = past.state.nodes[path]
         out.say(node_text(path, node), path=text(path), **(node_fields(node) or {}))

@@ -84,12 +84,38 @@ python3 -u -m tools.xsboot watch --domid "$stub" --kernel /lab/stub/kernel.elf -
 watch_pid=$!
 cd / || return
 check_that watching "$(uptime_s)" wait_until 60 is_watching
-(cd /lab && python3 crash_domain.py "$stub") >/tmp/outage 2>&1
+PYTHONPATH=/server:/lab python3 /lab/crash_domain.py "$stub" xen >/tmp/outage 2>&1
 check_that rescue "$(cat /tmp/outage)" grep -q '^outage' /tmp/outage
 cat $WATCH_LOG
 check_traffic traffic-after-rescue guest 100 90
 check xl-destroy xl destroy guest
 check_all_gone
 kill $watch_pid
+
+# Back: the domain is gone, a daemon in dom0 goes on with dom0's own ring, whose watches are there,
+# and with guests that are new.
+xenstore-write /tool/kept again
+timeout 200 xenstore-watch -n 2 /tool/watched >/tmp/watched 2>&1 &
+usleep 500000
 xsboot back "$stub" /tmp/back >/tmp/back.log 2>&1
 check_that back "$(cat /tmp/back.log)" [ -s /tmp/back ]
+REGION=/tmp/back SERVER=ours
+unset XENSTORED_PATH
+start_server
+export XENSTORED_PATH=$DEVICE
+check_that nothing-lost-on-the-way-back "$(uptime_s)" kept again
+check xenstore-domid xenstore-write /tool/xenstored/domid 0
+check write-watched xenstore-write /tool/watched value
+has_seen_both() { [ "$(grep -c '^/tool/watched' /tmp/watched)" = 2 ]; }
+check_that watch-goes-on "$(uptime_s)" wait_until 20 has_seen_both
+stub=
+check xl-list-back xl list
+write_config another 128
+check xl-create-back xl create /tmp/another.cfg
+check_guest_up another
+check_traffic traffic-back another 100 90
+kill -9 "$server_pid"
+launch_server
+check_traffic traffic-back-after-kill another 100 90
+check xl-destroy-back xl destroy another
+grep -v '^$' $SERVER_LOG | tail -n 12

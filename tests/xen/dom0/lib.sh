@@ -81,6 +81,14 @@ start_server() {
     fi
 }
 
+# The same as the domain that Debian's init-xenstore-domain makes of the image: $stub.
+start_stub() {
+    check image-is-built ls "/lab/stub/$STUB_KERNEL" /lab/stub/initrd.cpio
+    check init-xenstore-domain init-xenstore-domain --kernel "/lab/stub/$STUB_KERNEL" \
+        --ramdisk /lab/stub/initrd.cpio --memory "$STUB_MEMORY" --param "$STUB_WORDS"
+    stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
+}
+
 # Everything that a toolstack needs beside the store. xenconsoled is to outlive the store's
 # socket: over the kernel's ring it does not notice when the server dies.
 start_services() {
@@ -103,11 +111,11 @@ check_tools() {
 
 # -- guests
 
-# write_config NAME MEMORY: a configuration for xl, /tmp/NAME.cfg
+# write_config NAME MEMORY [TYPE]: a configuration for xl, /tmp/NAME.cfg; pv or pvh
 write_config() {
     cat >"/tmp/$1.cfg" <<EOF
 name = "$1"
-type = "pv"
+type = "${3:-pv}"
 memory = $2
 vcpus = 1
 kernel = "/lab/vmlinux"
@@ -128,7 +136,7 @@ requests_of() {
 has_asked() { [ "$(requests_of "$1")" -ge "$2" ]; }
 
 check_guest_up() {
-    if wait_until 60 is_guest_up "$1"; then
+    if wait_until 240 is_guest_up "$1"; then
         verdict "$1-up" ok "$(uptime_s)"
     else
         console_of "$1" | tail -n 30

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # The server as the domain that Debian's init-xenstore-domain starts from the image. The beginning
-# of a day; then, under a guest's traffic, a crash of each of KINDS, and CRASHES of one kind; guests
-# that die while the server does. Nobody may notice; the domain, its ports and its mappings stay the
-# same. Everything goes over dom0's ring: there is no socket.
+# of a day; then, under a guest's traffic, a crash of each of KINDS, and CRASHES of one kind; a PVH
+# guest with a disk that comes while the server crashes; guests that die while it does. Nobody may
+# notice; the domain, its ports and its mappings stay the same. Everything goes over dom0's ring:
+# there is no socket.
 
 export XENSTORED_PATH=$DEVICE
+. /lab/attached.sh
 
 # What the domain has of others. Xen lists for each grant to whom it is, and how often it is mapped.
 ports_of_stub() { lsevtchn "$stub" | grep -c 'Interdomain\|Virtual'; }
@@ -25,10 +27,7 @@ crashes() {
     fi
 }
 
-check image-is-built ls "/lab/stub/$STUB_KERNEL" /lab/stub/initrd.cpio
-check init-xenstore-domain init-xenstore-domain --kernel "/lab/stub/$STUB_KERNEL" \
-    --ramdisk /lab/stub/initrd.cpio --memory "$STUB_MEMORY" --param "$STUB_WORDS"
-stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
+start_stub
 start_services
 check ring-lists xenstore-ls -f
 check ring-writes sh -c 'xenstore-write /tmp-lab value &&
@@ -54,23 +53,26 @@ check_traffic traffic-after-crashes guest 100 90
 check_that same-ports "$ports" [ "$(ports_of_stub)" = "$ports" ]
 check_that same-mappings "$mappings" [ "$(mappings_of_stub)" = "$mappings" ]
 
-# create_during NAME KIND COUNT: another guest, and then crashes in the background.
-create_during() {
-    check "xl-create-$1" xl create /tmp/second.cfg
-    check_guest_up second
-    second=$(domid_of second)
-    python3 /lab/crashes.py "$2" "$3" >/tmp/during 2>&1 &
-    during_pid=$!
-}
-create_during for-xl page-fault 20
-check xl-destroy-during-crashes xl destroy second
-wait $during_pid
-check_that crashes-during-death "$(tail -n 1 /tmp/during)" grep -q '^20 of 20' /tmp/during
+# A PVH guest with a disk: what xl, two kernels and a hotplug script negotiate, they do while the
+# server crashes. It dies while it crashes as well. The other guest is paused until it is up: there
+# is one processor, and a crash is to mean nothing to a paused guest's ring either.
+load_backends
+check xl-pause xl pause guest
+write_config modern 96 pvh
+give_disk modern /dev/ram0
+crashing create-modern 8 check xl-create-pvh xl create /tmp/modern.cfg
+check_guest_up modern
+check_disk pvh-disk modern xvda $DISK_A 0
+check xl-unpause xl unpause guest
+crashing destroy-modern 20 check xl-destroy-during-crashes xl destroy modern
 
 # It dies by Xen's hand, while the server is in a loop, which its watchdog ends: the next life must
 # find out, and tell others.
-rm "$CONSOLES/guest-second.log"
-create_during for-xen loop 1
+check xl-create-second xl create /tmp/second.cfg
+check_guest_up second
+second=$(domid_of second)
+python3 /lab/crashes.py loop 1 >/tmp/during 2>&1 &
+during_pid=$!
 usleep 200000
 PYTHONPATH=/server check destroyed-by-xen python3 /lab/destroy.py "$second"
 check_that before-the-loop-ends "$(uptime_s)" [ ! -s /tmp/during ]

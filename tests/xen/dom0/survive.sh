@@ -3,52 +3,7 @@
 # dom0 on the kernel's ring; and xl, which makes and destroys a second guest. The first two must
 # not notice. xl on the kernel's ring must not either; on the socket it may fail, and is run again.
 
-STOP=/tmp/stop
-
-# random_ms LEAST MOST
-random_ms() { echo $(($1 + $(od -A n -N 2 -t u2 /dev/urandom) % ($2 - $1))); }
-
-# run_xl LOG ARGUMENTS...: over the ring or the socket, as $route says.
-run_xl() {
-    xl_log=$1
-    shift
-    case $route in
-    ring) XENSTORED_PATH=$DEVICE timeout 100 xl "$@" >>"$xl_log" 2>&1 ;;
-    socket) timeout 100 xl "$@" >>"$xl_log" 2>&1 ;;
-    esac
-}
-
-# Whoever is there but dom0 and the first guest: a creation that failed may leave a domain without
-# a name.
-strangers() {
-    XENSTORED_PATH=$DEVICE timeout 50 xl list | awk '$2 ~ /^[0-9]+$/ && $2 > 1 { print $2 }'
-}
-
-# The second guest, made and destroyed until STOP is there: over the ring, then over the socket.
-churn() {
-    ring_made=0 ring_failed=0 ring_late=0 socket_made=0 socket_failed=0 socket_late=0
-    until [ -e $STOP ]; do
-        for route in ring socket; do
-            echo "CREATE over the $route" >/tmp/create.log
-            if run_xl /tmp/create.log create -e /tmp/second.cfg; then
-                result=made
-            elif grep -q 'timed out' /tmp/create.log; then
-                result=late
-            else
-                result=failed
-            fi
-            eval "${route}_$result=\$((${route}_$result + 1))"
-            [ $route$result != ringfailed ] || cat /tmp/create.log >>/tmp/failed.log
-            run_xl /tmp/churn.log destroy second
-            route=ring
-            for stranger in $(strangers) $(strangers); do
-                run_xl /tmp/churn.log destroy "$stranger"
-            done
-            echo "$ring_made $ring_failed $ring_late $socket_made $socket_failed $socket_late" \
-                >/tmp/churned
-        done
-    done
-}
+. /lab/churn.sh
 
 # Kill the server, start it again; the outage in ms, in $outage_ms.
 kill_server() {
