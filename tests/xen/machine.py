@@ -29,7 +29,7 @@ QEMU = "qemu-system-x86_64"
 CPU = "max,-smap,-smep,-la57,-pku,-rdtscp"
 XEN_OPTIONS = ("com1=115200,8n1 console=com1 dom0_mem=600M dom0_max_vcpus=1 loglvl=info "
                "guest_loglvl=all noreboot=1 spec-ctrl=eager-fpu")
-LINUX_OPTIONS = "console=hvc0 quiet"
+LINUX_OPTIONS = "console=hvc0 quiet rootfstype=ramfs"
 MEMORY_MIB = 1536
 XEN_LINE = re.compile(r"\(XEN\)[^\r\n]*\r?\n")
 VERDICT = re.compile(r"^VERDICT (\S+) (ok|FAILED) ?([^\r\n]*)", re.M)
