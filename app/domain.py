@@ -38,8 +38,8 @@ FEATURES = FEATURE_ERROR | FEATURE_WATCH_DEPTH | FEATURE_DOMID_ANY
 
 RESETTING, CONNECTED, LEAVING = 1, 2, 3  # Known.state of a domain with an epoch
 
-_SPECIAL_DEFAULTS = {b"@introduceDomain": b"n0\0", b"@releaseDomain": b"n0\0r%d\0" % DOMID_ANY}
-assert set(_SPECIAL_DEFAULTS) == set(SPECIALS)
+SPECIAL_DEFAULTS = {b"@introduceDomain": b"n0\0", b"@releaseDomain": b"n0\0r%d\0" % DOMID_ANY}
+assert set(SPECIAL_DEFAULTS) == set(SPECIALS)
 
 
 class Known(NamedTuple):
@@ -318,7 +318,7 @@ def fire_domains(store: Store) -> None:
 
 def special_perms(store: Store, name: bytes) -> Perms:
     """The permissions of a special node. Raises Einval for a name that is none."""
-    default = _SPECIAL_DEFAULTS.get(name)
+    default = SPECIAL_DEFAULTS.get(name)
     if default is None:
         raise Einval
     wire = store.items.get("special." + name.decode())
@@ -327,7 +327,7 @@ def special_perms(store: Store, name: bytes) -> Perms:
 
 def set_special_perms(store: Store, client: Client, name: bytes, perms: Perms) -> None:
     """Replace the permissions of a special node. Raises Enoent for a name that is none."""
-    if name not in _SPECIAL_DEFAULTS:
+    if name not in SPECIAL_DEFAULTS:
         raise Enoent
     before = special_perms(store, name)
     if not client.privileged and before.owner not in (client.domid, client.target):

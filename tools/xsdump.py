@@ -6,19 +6,21 @@ Each command is a module of tools/dump/."""
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable
 
 from persist.region import RegionError
-from tools.dump import connections, git, info, lives, log, page, stat, tree, verify
+from tools.dump import connections, git, info, lives, log, page, restore, stat, tree, verify
 from tools.dump.moment import MomentError
+from tools.dump.outfile import OutputError
 from tools.dump.output import Output
 from tools.dump.source import open_any
 
 ADDERS: tuple[Callable[..., None], ...] = tuple(
-    module.add_arguments
-    for module in (info, log, tree, lives, connections, stat, verify, git, page))
+    module.add_arguments for module in (
+        info, log, tree, lives, connections, stat, verify, restore, git, page))
 EXIT_USAGE = 2
 EXIT_UNREADABLE = 3
 
@@ -36,9 +38,10 @@ EXAMPLES = """examples:
   tools/xsdump REGION diff crash:2 life:3
   tools/xsdump --json REGION connections | jq .to_publish
   tools/xsdump REGION.damaged-1 verify     what is wrong with a damaged region
+  tools/xsdump REGION.damaged-1 restore new.region          all that can be saved of it
 
-exit codes: 0 all is well, 1 verify found a difference or there is no such node, 2 wrong arguments,
-3 no readable region
+exit codes: 0 all is well, 1 verify found a difference, there is no such node, or what was restored
+is not complete, 2 wrong arguments, 3 no readable region
 """
 
 
@@ -57,7 +60,7 @@ def main(arguments: list[str]) -> int:
         print(f"xsdump: {options.source}: {error}" if options.source not in str(error)
               else f"xsdump: {error}", file=sys.stderr)
         return EXIT_UNREADABLE
-    except MomentError as error:
+    except (MomentError, OutputError) as error:
         print(f"xsdump: {error}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:
@@ -70,6 +73,11 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
+    return make_parser().parse_args(arguments)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Of the command line. Change with: xsdump.1, xsdump.bash-completion."""
     parser = argparse.ArgumentParser(
         prog="xsdump", description="Look into the persistent memory of a xenstore server.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,7 +90,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         add(commands)
     for command in commands.choices.values():  # behind the command they are allowed, too
         add_common(command, argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    return parser
 
 
 def add_common(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -97,4 +105,5 @@ def add_common(parser: argparse.ArgumentParser, default: str | None = None) -> N
 
 
 if __name__ == "__main__":
+    gc.disable()  # a history is many objects and no cycles: looking for some takes half the time
     sys.exit(main(sys.argv[1:]))

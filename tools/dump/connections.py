@@ -25,13 +25,15 @@ STATES = {RESETTING: "being reset", CONNECTED: "connected", LEAVING: "leaving"}
 
 
 class Watching(NamedTuple):
-    """A watch of a ring. `depth` None: all below the path."""
+    """A watch of a ring. `depth` None: all below the path. `hidden`: leading bytes of the path that
+    its client did not name, and does not hear."""
 
     epoch: int
     ordinal: int
     path: bytes
     token: bytes
     depth: int | None
+    hidden: int
 
 
 def add_arguments(commands: Any) -> None:
@@ -66,10 +68,11 @@ def watches_of(items: dict[str, Item]) -> list[Watching]:
     for key, value in items.items():
         if key.startswith("watch.") and isinstance(value, tuple):
             _, epoch, ordinal = key.split(".")
-            path, token, _, depth = value
-            assert isinstance(path, bytes) and isinstance(token, bytes) and isinstance(depth, int)
+            path, token, hidden, depth = value
+            assert isinstance(path, bytes) and isinstance(token, bytes)
+            assert isinstance(depth, int) and isinstance(hidden, int)
             found.append(Watching(int(epoch), int(ordinal), path, token,
-                                  None if depth < 0 else depth))
+                                  None if depth < 0 else depth, hidden))
     return sorted(found, key=lambda one: one.ordinal)
 
 
@@ -78,8 +81,7 @@ def watches_of(items: dict[str, Item]) -> list[Watching]:
 
 def show_watches(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print them in the order in which they hear of a change."""
-    past = read_past(region, is_whole_history=options.at != "end")
-    moment.go_to(past, moment.find(past, options.at))
+    past = moment.at(region, options.at)
     owners = {one.epoch: domid for domid, one in domains_of(past.state.items).items()}
     for one in watches_of(past.state.items):
         domid = owners.get(one.epoch, 0)
@@ -127,7 +129,7 @@ def _last(past: Past) -> tuple[dict[int, Change], dict[int, Moved]]:
     """By domid, the last change that it asked for; by epoch, when its ring last moved."""
     changes: dict[int, Change] = {}
     moved: dict[int, Moved] = {}
-    for event in past.walk():
+    for event in past.skim():
         if isinstance(event, Change) and event.type != SERVER_TYPE:
             changes[event.domid] = event
         elif isinstance(event, Moved):

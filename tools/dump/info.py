@@ -13,9 +13,10 @@ from persist import layout
 from persist.crash import read_crash_slot
 from persist.recover import Recovery, newest_tail_cell
 from persist.region import Medium
+from tools.dump import moment
 from tools.dump.output import Output
 from tools.dump.past import read_past
-from tools.dump.text import operation, printable, text, when
+from tools.dump.text import operation, printable, saved_text, text, when
 
 
 def add_arguments(commands: Any) -> None:
@@ -43,6 +44,8 @@ def show_info(region: Medium, options: argparse.Namespace, out: Output) -> int:
         _say(out, "DAMAGE", f"position {damage.position:#x}, {damage.size} bytes: {damage.reason}")
     for note in found.notes:
         _say(out, "note", note)
+    if found.damages:
+        _say(out, "can be saved", saved_text(moment.at(region, "end")))
     return 0
 
 
@@ -84,7 +87,8 @@ def _show_state(replay: Replay, out: Output) -> None:
         if life.cause:
             _say(out, "last death", telling(life.cause))
     digest = replay.compute_digest()
-    agrees = "agrees" if digest == replay.digest else "DIFFERS from the recorded one"
+    agrees = "of nothing" if replay.digest is None else (
+        "agrees" if digest == replay.digest else "DIFFERS from the recorded one")
     _say(out, "state", f"{len(replay.nodes)} nodes, {len(replay.items)} items, "
                        f"digest {digest:016x} {agrees}")
     if replay.sealed is not None:

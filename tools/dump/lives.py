@@ -13,7 +13,7 @@ from app.death import Death
 from persist.region import Medium
 from tools.dump.ending import death_lines, death_of, present_lines
 from tools.dump.output import Output
-from tools.dump.past import Begun, Change, Ended, Lost, Past, read_past
+from tools.dump.past import SERVER_TYPE, Begun, Change, Ended, Lost, Past, read_past
 from tools.dump.text import operation, when
 
 ON_PURPOSE, CRASH, OPEN = "on purpose", "a crash", "it runs, or has just crashed"
@@ -52,9 +52,14 @@ def lives(past: Past) -> list[Lived]:
     found: list[Lived] = []
     deaths: dict[int, Death] = {}
     one = Lived(past.last_life, 0, 0, 0, 0, 0, "", OPEN, "", None, 0, [])
-    is_first = True
-    for event in past.walk():
-        if isinstance(event, Begun):
+    is_first, last, count = True, None, 0  # the life's last change, and how many there were
+    for event in past.skim():
+        if isinstance(event, Change):
+            last, count = event, count + 1
+            if event.type == SERVER_TYPE and (known := death_of(event)) is not None:
+                deaths[known.life] = known
+        elif isinstance(event, Begun):
+            one, last, count = _with_changes(one, last, count), None, 0
             if not (is_first and event.sequence == past.first):
                 found.append(one._replace(
                     number=event.life.number - 1, end=ON_PURPOSE if event.is_clean else CRASH,
@@ -63,17 +68,18 @@ def lives(past: Past) -> list[Lived]:
                         event.life.time_us, 0, event.life.outcome, OPEN, "", None, 0,
                         event.life.damages)
             is_first = False
-        elif isinstance(event, Change):
-            one = one._replace(end_sequence=event.sequence, end_us=event.time_us,
-                               changes=one.changes + 1)
-            if (known := death_of(event)) is not None:
-                deaths[known.life] = known
         elif isinstance(event, Ended):
             one = one._replace(end=ON_PURPOSE)
         elif isinstance(event, Lost):
-            is_first = is_first and one.changes == 0
-    found.append(one)
+            is_first = is_first and count == 0
+    found.append(_with_changes(one, last, count))
     return [life._replace(death=deaths.get(life.number)) for life in found]
+
+
+def _with_changes(one: Lived, last: Change | None, count: int) -> Lived:
+    if last is None:
+        return one
+    return one._replace(end_sequence=last.sequence, end_us=last.time_us, changes=count)
 
 
 # -- the command
@@ -82,6 +88,9 @@ def lives(past: Past) -> list[Lived]:
 def show_crashes(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print the lives, oldest first."""
     past = read_past(region)
+    if not past.first:
+        out.say("(no life is remembered)")
+        return 0
     found = lives(past)
     shown = [life for life in found if options.all or life.end != ON_PURPOSE]
     for life in shown:

@@ -36,7 +36,6 @@ from tools.dump.text import (
     difference_texts,
     effect_text,
     head,
-    is_wanted,
     node_fields,
     node_text,
     operation,
@@ -44,12 +43,25 @@ from tools.dump.text import (
     when,
 )
 
+LOG_EXAMPLES = """examples:
+  xsdump REGION log -n 20                                   the last 20 changes
+  xsdump REGION log -n 1 -d 7                               the last thing that domain 7 has done
+  xsdump REGION log -p /local/domain/7/state                all that became of a key, by whom
+  xsdump REGION log --since 5m --until crash:2              what led to a crash
+  xsdump REGION log --json domain.7 | jq .differences       the server's own state, for programs
+
+"""
+BLAME_EXAMPLES = """examples:
+  xsdump REGION blame /local/domain/7/device/vbd
+  xsdump --json REGION blame / | jq -r 'select(.domid == 7).path'
+"""
+
 
 def add_arguments(commands: Any) -> None:
     """The commands' part of the command line."""
     log = commands.add_parser(
         "log", help="the changes, oldest first, and what ended lives",
-        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=LOG_EXAMPLES + moment.WORDS)
     log.add_argument("paths", metavar="PATH", nargs="*", type=clean_path,
                      help="only changes at or below it; or an item, such as domain.7")
     log.add_argument("-n", metavar="N", type=_count, dest="last", help="only the last N")
@@ -63,7 +75,9 @@ def add_arguments(commands: Any) -> None:
     log.add_argument("-f", "--follow", action="store_true",
                      help="go on with what a running server records")
     log.set_defaults(command=show_log)
-    blame = commands.add_parser("blame", help="who has made each node below PATH what it is")
+    blame = commands.add_parser(
+        "blame", help="who has made each node below PATH what it is", epilog=BLAME_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     blame.add_argument("path", metavar="PATH", nargs="?", default="/", type=clean_path)
     blame.set_defaults(command=show_blame)
 
@@ -79,10 +93,12 @@ def _count(word: str) -> int:
 
 def show_log(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print what has happened."""
-    past = read_past(region)
+    past = _recent(region, options, out) or read_past(region)
     since = moment.find(past, options.since) if options.since else None
     until = moment.find(past, options.until) if options.until else moment.END
-    if options.last is None and since is None and not past.is_from_the_beginning and past.first:
+    if past.is_empty:
+        out.say("(nothing was recorded yet)")
+    elif options.last is None and since is None and past.first and not past.is_from_the_beginning:
         out.say(out.paint("dim", f"(what came before record {past.first} was cleaned away)"))
     held = deque[Event](maxlen=options.last) if options.last is not None else None
 
@@ -100,6 +116,18 @@ def show_log(region: Medium, options: argparse.Namespace, out: Output) -> int:
                 held.append(event)
     release()
     return 0
+
+
+def _recent(region: Medium, options: argparse.Namespace, out: Output) -> Past | None:
+    """The records that the present state rests on, if the last events are to be told, and can be
+    from those alone: what was there before is not asked for. Else None."""
+    if options.last is None or out.is_json or options.patch or options.all or options.follow or (
+            options.paths or options.since or options.until):
+        return None
+    past = read_past(region, is_whole_history=False)
+    assert past.found is not None
+    count = sum(_is_wanted(event, options, None) for event in past.walk())
+    return past if count >= options.last and not past.found.damages else None
 
 
 def _appended(region: Medium, past: Past, out: Output,
@@ -206,14 +234,10 @@ def _show_moved(event: Moved, out: Output) -> None:
 def show_blame(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print each node with the last change that made it what it is."""
     past = read_past(region)
-    last: dict[Path, Change] = {}
-    for event in past.walk():
-        if isinstance(event, Change):
-            for one in event.differences:
-                if not isinstance(one.key, str) and is_wanted(one.key, [options.path]):
-                    last[one.key] = event
     start = Path(options.path.encode())
-    found = past.state.below(start)
+    last = _last_changes(past, start)
+    state = past.state_at_end()
+    found = state.known_below(start)
     if not found:
         change = last.get(start)
         if change is None:
@@ -223,12 +247,34 @@ def show_blame(region: Medium, options: argparse.Namespace, out: Output) -> int:
                 **_blamed(change))
         return 0
     for path in found:
-        node, change = past.state.nodes[path], last.get(path)
+        node, change = state.nodes[path], last.get(path)
         begin = head(change) if change is not None else (
             f"{'before':>8} record {past.first}, cleaned away")
         out.say(f"{out.paint('yellow', f'{begin:<62}')} {node_text(path, node)}", path=text(path),
                 node=node_fields(node), **_blamed(change))
     return 0
+
+
+def _last_changes(past: Past, start: Path) -> dict[Path, Change]:
+    """By path, what has changed each node from `start` down; that of `start` may be its removal."""
+    last: dict[Path, Change] = {}
+    below = start.rstrip(b"/") + b"/"
+    is_there = any(path == start for path, _ in past.base())
+    for event in past.skim():
+        if not isinstance(event, Change):
+            continue
+        for path, node in event.effects:
+            if isinstance(path, str):
+                continue
+            if node is None:
+                if below.startswith(path.rstrip(b"/") + b"/"):  # it, or one above it
+                    if is_there:
+                        last[start] = event
+                    is_there = False
+            elif path == start or path.startswith(below):
+                last[path] = event
+                is_there = is_there or path == start
+    return last
 
 
 def _blamed(change: Change | None) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import re
 import time
 from typing import NamedTuple
 
-from tools.dump.past import Begun, Change, Past
+from persist.region import Medium
+from tools.dump.past import Past, read_past
 
 WORDS = """moments:
   1234            behind record 1234 (as log shows them); 1234.1 behind its second step
@@ -53,11 +54,24 @@ def find(past: Past, word: str) -> Moment:
     if match := re.fullmatch(r"~(\d+)", word):
         return _before_the_end(past, int(match[1]))
     if match := re.fullmatch(r"(\d+)([smhd])", word):
-        last_us = max((one.time_us for one in past.walk() if isinstance(one, Change)), default=0)
+        last_us = next((time_us for _, _, time_us in past.backwards()), 0)
         return _at(past, word, last_us - int(match[1]) * UNITS_S[match[2]] * 1_000_000)
     if match := _clock(word):
         return _at(past, word, _time_us(match))
     raise MomentError(f"{word!r} is no moment; {WORDS.splitlines()[1].strip()}; see --help")
+
+
+def at(region: Medium, word: str) -> Past:
+    """The past, with `state` as it was at the moment that a word names. Raises MomentError and
+    RegionError."""
+    past = read_past(region, is_whole_history=word != "end")
+    go_to(past, find(past, word))
+    if word == "end" and not past.is_whole and past.found is not None and past.found.damages:
+        older = read_past(region)  # what damage has taken may be there in an older copy
+        go_to(older, END)
+        if older.is_whole:
+            return older
+    return past
 
 
 def go_to(past: Past, moment: Moment) -> None:
@@ -68,38 +82,33 @@ def go_to(past: Past, moment: Moment) -> None:
 
 def _of_life(past: Past, word: str, number: int) -> Moment:
     wanted = number if word == "life" else number + 1
-    lives = []
-    for event in past.walk():
-        if isinstance(event, Begun):
-            if event.life.number == wanted:
-                return Moment(event.sequence)
-            lives.append(event.life.number)
+    lives = past.begun()
+    for sequence, life in lives:
+        if life.number == wanted:
+            return Moment(sequence)
     if word == "crash" and past.last_life == number:
         return END
-    known = f"{lives[0]} to {lives[-1]}" if lives else "none"
+    known = f"{lives[0][1].number} to {lives[-1][1].number}" if lives else "none"
     raise MomentError(f"{word}:{number}: the beginnings of lives that are remembered: {known}")
 
 
 def _before_the_end(past: Past, count: int) -> Moment:
     if count == 0:
         return END
-    changes = [Moment(one.sequence, one.step) for one in past.walk() if isinstance(one, Change)]
-    if count >= len(changes):
-        raise MomentError(f"~{count}: there are only {len(changes)} changes")
-    return changes[-1 - count]
+    known = 0
+    for sequence, step, _ in past.backwards():
+        if known == count:
+            return Moment(sequence, step)
+        known += 1
+    raise MomentError(f"~{count}: there are only {known} changes")
 
 
 def _at(past: Past, word: str, time_us: int) -> Moment:
     """Behind the last change up to that time."""
-    found: Moment | None = None
-    for one in past.walk():
-        if isinstance(one, Change):
-            if one.time_us > time_us:
-                break
-            found = Moment(one.sequence, one.step)
-    if found is None:
-        raise MomentError(f"{word}: that is before the first change that is remembered")
-    return found
+    for sequence, step, changed_us in past.backwards():
+        if changed_us <= time_us:
+            return Moment(sequence, step)
+    raise MomentError(f"{word}: that is before the first change that is remembered")
 
 
 def _time_us(match: re.Match[str]) -> int:

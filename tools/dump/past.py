@@ -2,7 +2,7 @@
 """What a region remembers: every change in order, and the state at each of them.
 
 U1. One walk gives everything: walk() applies the records to a State and says after each step what
-    has happened; whoever needs the state at a moment looks at `state` there.
+    has happened; whoever needs the state at a moment looks at `state` there. Who needs none skims.
 U2. What was cleaned away is inferred where it can be: a node that is carried before anything else
     is said of it was there, like that, when the history begins.
 U3. `is_whole` says whether the state is proven to be all that there was: its digest is the recorded
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from app import codec
 from app import path as paths
-from app.codec import Life, SealMark, Stream
+from app.codec import Life, SealMark, Stream, Turn
 from app.path import ROOT, Path
 from app.replay import Replay
 from persist.history import Gap, history, recover_beside
@@ -125,9 +125,19 @@ class Past:
         return next((one.sequence for one in self.entries if isinstance(one, Record)), 0)
 
     @property
+    def sequence(self) -> int:
+        """Of the record that the walk has looked at last."""
+        return self._sequence
+
+    @property
     def is_from_the_beginning(self) -> bool:
         """Whether nothing was cleaned away yet."""
-        return self.first == 1
+        return self.first == 1 or self.is_empty
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was recorded yet."""
+        return not self.entries
 
     @property
     def last_life(self) -> int:
@@ -137,6 +147,20 @@ class Past:
                 return codec.decode_life(one.payload).number
         return self.first_life()
 
+    def begun(self) -> list[tuple[int, Life]]:
+        """The lives whose beginnings are remembered, with the sequences of those."""
+        return [(one.sequence, codec.decode_life(one.payload)) for one in self.entries
+                if isinstance(one, Record) and one.kind == Kind.LIFE]
+
+    def backwards(self) -> Iterator[tuple[int, int, int]]:
+        """Sequence, step and time of each change, the last one first: only what is looked at is
+        decoded."""
+        for one in reversed(self.entries):
+            if isinstance(one, Record) and one.kind == Kind.TURN:
+                time_us, _, _, steps, _ = codec.unpack(one.payload)
+                for step in reversed(range(len(steps))):
+                    yield one.sequence, step, time_us
+
     def base(self) -> list[tuple[Path | str, Any]]:
         """What is known of the state before the first record (U2), as effects: parents first."""
         if self._base is None:
@@ -144,11 +168,15 @@ class Past:
         return self._base
 
     def _find_base(self) -> list[tuple[Path | str, Any]]:
+        """Ends at a seal whose `start` is not before the first record: whatever lived then, and was
+        not changed since, has been carried."""
+        begin = next((one.position for one in self.entries), 0)
         known: dict[Path | str, Any] = {}
         said: set[Path | str] = set()
         cuts: set[Path] = set()
         for one in self.entries:
-            if isinstance(one, Gap):
+            if isinstance(one, Gap) or (
+                    one.kind == Kind.SEAL and codec.decode_seal(one.payload).start >= begin):
                 break
             if one.kind == Kind.CARRY:
                 carry = codec.decode_carry(one.payload, one.position)
@@ -177,6 +205,26 @@ class Past:
         self.is_whole = self.is_from_the_beginning
         self._sequence = self._time_us = 0
         self._life, self._has_ended = self.first_life(), False
+        self._keeps_state = True
+
+    def skim(self) -> Iterator[Event]:
+        """As walk(), several times as fast, but without states: no event has differences, and
+        `state` stays what begin() leaves."""
+        self.begin()
+        self._keeps_state = False
+        for one in self.entries:
+            yield from self._take(one)
+
+    def state_at_end(self) -> State:
+        """The present state; a walk where damage makes that the better source."""
+        if self.present is None or self.found is None or self.found.damages:
+            for _ in self.walk():
+                pass
+            return self.state
+        state = State()
+        state.apply(self.present.nodes.items())
+        state.apply(self.present.items.items())
+        return state
 
     def walk(self, limit: tuple[int, int] | None = None,
              more: Iterable[Record | Gap] = ()) -> Iterator[Event]:
@@ -187,48 +235,54 @@ class Past:
         for one in chain(self.entries, more):
             if limit is not None and isinstance(one, Record) and one.sequence > limit[0]:
                 return
-            last_step = limit[1] if limit is not None and isinstance(one, Record) and (
-                one.sequence == limit[0]) else None
-            yield from self._take(one, last_step)
+            yield from self._take(one, limit[1] if limit is not None and isinstance(one, Record)
+                                  and one.sequence == limit[0] else None)
 
-    def _take(self, one: Record | Gap, last_step: int | None) -> Iterator[Event]:
+    def _take(self, one: Record | Gap, last_step: int | None = None) -> Iterable[Event]:
         if isinstance(one, Gap):
             self.is_whole = False
-            yield Lost(one.position, one.size, self._sequence, self._time_us)
-            return
+            return (Lost(one.position, one.size, self._sequence, self._time_us),)
         self._sequence = one.sequence
         if one.kind == Kind.TURN:
-            yield from self._take_turn(one, last_step)
-        elif one.kind == Kind.CARRY:
-            yield self._carry(one)
-        elif one.kind == Kind.LIFE:
+            turn = codec.decode_turn(one.payload, one.position)
+            self._time_us, self._has_ended = turn.time_us, False
+            if len(turn.steps) == 1 and not turn.streams:  # by far the most turns: no generator
+                return (self._change(one, turn, 0),)
+            return self._changes(one, turn, last_step)
+        if one.kind == Kind.CARRY:
+            return (self._carry(one),)
+        if one.kind == Kind.LIFE:
             life = codec.decode_life(one.payload)
             is_clean = self._has_ended or (life.number == 1 and not life.cause)
             self._time_us, self._life, self._has_ended = life.time_us, life.number, False
             self._compare(one, life.digest)
-            yield Begun(one.sequence, life, is_clean)
-        elif one.kind == Kind.SEAL:
-            yield Sealed(one.sequence, codec.decode_seal(one.payload))
-        else:
-            self._has_ended = True
-            yield Ended(one.sequence, self._time_us, self._life)
+            return (Begun(one.sequence, life, is_clean),)
+        if one.kind == Kind.SEAL:
+            return (Sealed(one.sequence, codec.decode_seal(one.payload)),)
+        self._has_ended = True
+        return (Ended(one.sequence, self._time_us, self._life),)
 
-    def _take_turn(self, one: Record, last_step: int | None) -> Iterator[Event]:
-        turn = codec.decode_turn(one.payload, one.position)
-        self._time_us, self._has_ended = turn.time_us, False
-        for step, said in enumerate(turn.steps):
+    def _changes(self, one: Record, turn: Turn, last_step: int | None) -> Iterator[Event]:
+        for step in range(len(turn.steps)):
             if last_step is not None and step > last_step:
                 return
-            differences = self.state.apply(said.effects)
-            if step == len(turn.steps) - 1:
-                self._compare(one, turn.digest)
-            yield Change(one.sequence, step, len(turn.steps), turn.time_us, self._life, said.domid,
-                         said.conn_id, said.pid, said.type, said.req_id, said.effects, differences)
+            yield self._change(one, turn, step)
         if turn.streams:
             yield Moved(one.sequence, turn.time_us, turn.streams)
 
+    def _change(self, one: Record, turn: Turn, step: int) -> Change:
+        said, steps = turn.steps[step], len(turn.steps)
+        differences = self.state.apply(said.effects) if self._keeps_state else []
+        if step == steps - 1:
+            self._compare(one, turn.digest)
+        return Change(one.sequence, step, steps, turn.time_us, self._life, said.domid,
+                      said.conn_id, said.pid, said.type, said.req_id, said.effects, differences)
+
     def _carry(self, one: Record) -> Carried:
         carry = codec.decode_carry(one.payload, one.position)
+        if not self._keeps_state:
+            return Carried(one.sequence, self._time_us, len(carry.nodes), len(carry.items),
+                           carry.streams, [])
         state = self.state
         news: Iterable[tuple[Any, Any]] = [
             *((path, node) for path, node in carry.nodes
@@ -244,6 +298,8 @@ class Past:
     def _compare(self, one: Record, digest: int) -> None:
         """Whether the state is whole now. A difference that neither damage nor what was cleaned
         away explains is a problem."""
+        if not self._keeps_state:
+            return
         agrees = self.state.digest == digest
         if self.is_whole and not agrees:
             self.problems.append(f"state digest {self.state.digest:016x} instead of the recorded "
@@ -281,6 +337,9 @@ def read_past(region: Medium, is_whole_history: bool = True) -> Past:
     entries = window
     if is_whole_history and found.state is not None:
         entries = list(history(region, found.state.tail))
+    if found.state is not None:  # damage that nothing follows
+        entries += [Gap(one.position, one.size) for one in found.damages
+                    if one.position >= found.state.tail]
     return Past(entries, found, replays[-1], kinds)
 
 

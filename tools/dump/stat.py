@@ -28,7 +28,7 @@ def show_stat(region: Medium, options: argparse.Namespace, out: Output) -> int:
     by_domain: Counter[str] = Counter()
     by_operation: Counter[str] = Counter()
     changes, first_us, last_us = 0, 0, 0
-    for event in past.walk():
+    for event in past.skim():
         if isinstance(event, Change):
             changes += 1
             first_us, last_us = first_us or event.time_us, event.time_us
@@ -50,7 +50,8 @@ def show_stat(region: Medium, options: argparse.Namespace, out: Output) -> int:
     out.say(f"history    {changes} changes from {when(first_us) if changes else '-'} to "
             f"{when(last_us) if changes else '-'}"
             + (f", {changes / span_s:.1f} per second" if span_s > 0 else "")
-            + ("; from the beginning" if past.is_from_the_beginning else
+            + ("; nothing was recorded yet" if past.is_empty else
+               "; from the beginning" if past.is_from_the_beginning else
                f"; what came before record {past.first} was cleaned away"),
             changes=changes, first_us=first_us, last_us=last_us, first_record=past.first)
     for kind, count in records.most_common():
@@ -60,7 +61,8 @@ def show_stat(region: Medium, options: argparse.Namespace, out: Output) -> int:
         out.say(f"operation  {count:>9} {name}", operation=name, changes=count)
     for name, count in by_domain.most_common():
         out.say(f"asked by   {count:>9} {name}", asked_by=name, changes=count)
-    owners = Counter(node.perms.owner for node in past.state.nodes.values())
+    nodes = past.present.nodes.values() if past.present is not None else ()
+    owners = Counter(node.perms.owner for node in nodes)
     for domid, count in owners.most_common():
         out.say(f"owned by   {count:>9} nodes dom{domid}", owner=domid, nodes=count)
     return 0

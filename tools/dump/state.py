@@ -9,7 +9,7 @@ Knows nothing of records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from app import codec
@@ -51,7 +51,12 @@ class State:
                 if before is not None and before.ordinal != value.ordinal:
                     found += self._cut(key)  # in a record that is lost, all below it, too
                     before = None
-                self._put(key, before, value)
+                if before is None:
+                    self._put(key, value)
+                else:
+                    self.nodes[key] = value
+                    self.digest = (self.digest + codec.node_digest(key, value)
+                                   - codec.node_digest(key, before)) & codec.DIGEST_MASK
                 found.append(Difference(key, before, value))
         return found
 
@@ -63,13 +68,23 @@ class State:
 
     def below(self, path: Path) -> list[Path]:
         """All nodes from `path` down, parents first, siblings in the order of creation."""
-        found, stack = [], [path]
+        return [one for one in self._walk(path, self.listing) if one in self.nodes]
+
+    def known_below(self, path: Path) -> list[Path]:
+        """The same, and the nodes whose parents are lost."""
+        return [one for one in self._walk(path, self._known_names) if one in self.nodes]
+
+    def _walk(self, path: Path, names_of: Callable[[Path], list[bytes]]) -> Iterator[Path]:
+        stack = [path]
         while stack:
             one = stack.pop()
-            if one in self.nodes:
-                found.append(one)
-            stack += [paths.child(one, name) for name in reversed(self.listing(one))]
-        return found
+            yield one
+            stack += [paths.child(one, name) for name in reversed(names_of(one))]
+
+    def _known_names(self, path: Path) -> list[bytes]:
+        """As listing(); names of lost nodes stand in front."""
+        there = self.listing(path)
+        return sorted(self._children.get(path, set()).difference(there)) + there
 
     def orphans(self) -> list[Path]:
         """Paths that are not there, although something below them is."""
@@ -91,11 +106,9 @@ class State:
 
     # -- changes
 
-    def _put(self, path: Path, before: Node | None, node: Node) -> None:
-        added = codec.node_digest(path, node)
-        if before is not None:
-            added -= codec.node_digest(path, before)
-        self.digest = (self.digest + added) & codec.DIGEST_MASK
+    def _put(self, path: Path, node: Node) -> None:
+        """A node that was not there."""
+        self.digest = (self.digest + codec.node_digest(path, node)) & codec.DIGEST_MASK
         self.nodes[path] = node
         while path != ROOT:
             parent = paths.parent(path)

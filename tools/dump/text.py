@@ -4,6 +4,7 @@ place for all commands."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -13,12 +14,16 @@ from app.effects import Item
 from app.path import Path
 from app.seal import perms_text
 from app.tree import Node
-from tools.dump.past import SERVER_TYPE, Change
+from tools.dump.past import SERVER_TYPE, Change, Past
 from tools.dump.state import Difference
+
+_is_plain = re.compile(rb"[ !#-\[\]-~]*").fullmatch  # what most paths and values are made of
 
 
 def text(data: bytes) -> str:
     """Bytes as C xenstore prints them: printable ASCII, the rest as \\xNN."""
+    if _is_plain(data):
+        return data.decode()
     return "".join(chr(byte) if 32 <= byte < 127 and byte not in b'\\"' else f"\\x{byte:02x}"
                    for byte in data)
 
@@ -77,6 +82,15 @@ def node_fields(node: Node | Item) -> dict[str, Any] | None:
     if not isinstance(node, Node):
         return None
     return {"value": node.value, "permissions": permissions(node)}
+
+
+def saved_text(past: Past) -> str:
+    """Of a damaged region, what restore would save; `past` is at its end."""
+    nodes, lost = len(past.state.nodes), past.state.orphans()
+    if past.is_whole:
+        return f"all {nodes} nodes: the digest proves that nothing is missing (xsdump restore)"
+    above = f"; {len(lost)} above others are lost, the first is {text(min(lost))}" if lost else ""
+    return f"{nodes} nodes, but not all that there was{above} (xsdump restore)"
 
 
 def operation(type_: int) -> str:

@@ -24,12 +24,23 @@ from tools.dump.text import (
     text,
 )
 
+TREE_EXAMPLES = """examples:
+  xsdump REGION tree /local/domain/7
+  xsdump REGION tree --at crash:2 --items         what the store held when life 2 ended
+
+"""
+DIFF_EXAMPLES = """examples:
+  xsdump REGION diff 30s                          the last half minute
+  xsdump REGION diff crash:2 end /local/domain/7  what has become of a domain since
+
+"""
+
 
 def add_arguments(commands: Any) -> None:
     """The commands' part of the command line."""
     tree = commands.add_parser(
         "tree", help="the nodes with values and permissions, now or at a moment",
-        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=TREE_EXAMPLES + moment.WORDS)
     tree.add_argument("path", metavar="PATH", nargs="?", default="/", type=clean_path)
     tree.add_argument("--at", metavar="MOMENT", default="end")
     tree.add_argument("--items", action="store_true",
@@ -37,7 +48,7 @@ def add_arguments(commands: Any) -> None:
     tree.set_defaults(command=show_tree)
     diff = commands.add_parser(
         "diff", help="what differs between two moments",
-        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=DIFF_EXAMPLES + moment.WORDS)
     diff.add_argument("before", metavar="A", help="a moment")
     diff.add_argument("after", metavar="B", nargs="?", default="end", help="a later one")
     diff.add_argument("paths", metavar="PATH", nargs="*", type=clean_path)
@@ -46,10 +57,9 @@ def add_arguments(commands: Any) -> None:
 
 def show_tree(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print every node from PATH down."""
-    past = read_past(region, is_whole_history=options.at != "end")
-    moment.go_to(past, moment.find(past, options.at))
+    past = moment.at(region, options.at)
     _say_if_incomplete(past, out)
-    found = past.state.below(Path(options.path.encode()))
+    found = past.state.known_below(Path(options.path.encode()))
     for path in found:
         node = past.state.nodes[path]
         out.say(node_text(path, node), path=text(path), **(node_fields(node) or {}))
@@ -93,6 +103,8 @@ def _content(node: Node | None) -> tuple[bytes, bytes] | None:
 
 
 def _say_if_incomplete(past: Past, out: Output) -> None:
-    if not past.is_whole:
+    if past.is_empty:
+        out.say("(nothing was recorded yet)")
+    elif not past.is_whole:
         out.say(out.paint("red", "(incomplete: a part of what this state rests on was cleaned "
                                  "away, or is damaged)"))

@@ -11,9 +11,10 @@ from app.path import ROOT
 from app.seal import Sealer
 from persist import oid
 from persist.region import Medium
+from tools.dump import moment
 from tools.dump.output import Output
 from tools.dump.past import Carried, Change, Lost, Past, Sealed, read_past
-from tools.dump.text import text
+from tools.dump.text import saved_text, text
 
 EXIT_DIFFERS = 1
 
@@ -54,6 +55,9 @@ def verify(region: Medium, options: argparse.Namespace, out: Output) -> int:
         out.say(f"note: {note}", note=note)
     for problem in problems:
         out.say(out.paint("red", f"DIFFERS: {problem}"), ok=False, problem=problem)
+    if found.damages:
+        saved = saved_text(moment.at(region, "end"))
+        out.say(f"can be saved: {saved}", saved=saved)
     if problems:
         return EXIT_DIFFERS
     out.say(f"OK: {found.records} records, state digest {digest:016x}, {checker.verified} sealed "
