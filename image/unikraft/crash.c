@@ -167,7 +167,7 @@ static void wait_for_luck(void)
 
 static NORETURN void give_up(const char *why)
 {
-    uk_console_out(why, strlen(why));
+    say("the end: %s", why);
     __real_ukplat_terminate(UKPLAT_CRASH);
 }
 
@@ -180,11 +180,12 @@ void crash_end(const struct __regs *regs, const char *text, ...)
         note(regs, text, list);
         va_end(list);
         say_why();
-        give_up("tardigrade: the end: there is no snapshot to go on from\n");
+        give_up("there is no snapshot to go on from");
     }
     if (keep.is_ending > 1)
-        give_up("tardigrade: the end: restarting fails\n");
+        give_up("restarting fails");
     if (keep.is_ending++ == 0) {
+        keep.ended_ns = ukplat_monotonic_clock();
         va_list list;
         va_start(list, text);
         note(regs, text, list);
@@ -197,7 +198,7 @@ void crash_end(const struct __regs *regs, const char *text, ...)
     keep.quick_deaths = is_quick ? keep.quick_deaths + 1 : 0;
     keep_seal();
     if (keep.failed_starts >= GIVE_UP_AFTER)
-        give_up("tardigrade: the end: too many starts in a row have failed\n");
+        give_up("too many starts in a row have failed");
     wait_for_luck();
     snapshot_restore();
 }
@@ -211,6 +212,19 @@ void crash_end_cleanly(void)
 void __wrap_ukplat_terminate(enum ukplat_gstate request)
 {
     crash_end(NULL, "Unikraft or libc has ended the machine, reason %d", (int)request);
+}
+
+void say(const char *text, ...)
+{
+    char line[160] = "tardigrade: ";
+    size_t at = strlen(line), size = sizeof(line) - 1; /* room for a newline */
+    va_list list;
+    va_start(list, text);
+    at += (size_t)vsnprintf(line + at, size - at, text, list);
+    va_end(list);
+    at = at < size ? at : size - 1;
+    line[at] = '\n';
+    uk_console_out(line, at + 1);
 }
 
 void panic_at(const char *file, uint32_t line, const char *text, ...)

@@ -22,8 +22,8 @@
 #include <uk/plat/bootstrap.h>
 #include <uk/plat/common/sections.h>
 #include <uk/plat/memory.h>
+#include <uk/plat/time.h>
 #include <uk/plat/tls.h>
-#include <uk/print.h>
 
 #define CHUNK_PAGES 256u
 #define CHUNK_SIZE (CHUNK_PAGES * (size_t)__PAGE_SIZE)
@@ -142,6 +142,7 @@ static void find_free(void)
     }
 }
 
+static unsigned long kept, cleared; /* pages, for the log */
 static uint32_t filling; /* the chunk that takes entries */
 static uint32_t copies;  /* that it holds */
 
@@ -157,6 +158,7 @@ static bool add_page(uintptr_t page)
     struct entry *last = last_entry();
     if (zero && is_in(page, free_ranges, free_count))
         return true;
+    *(zero ? &cleared : &kept) += 1;
     if (zero && last && last->zeros && last->address + last->zeros * __PAGE_SIZE == page) {
         last->zeros++;
         return true;
@@ -215,23 +217,25 @@ const char *snapshot_take(void)
     machine_before_snapshot();
     if (!get_chunks()) {
         drop_chunks();
-        uk_pr_err("tardigrade: not enough memory for a snapshot: no life will follow this one\n");
+        say("not enough memory for a snapshot: no life will follow this one");
         return "off";
     }
     find_free();
     tls = ukplat_tlsp_get();
     filling = copies = 0;
+    kept = cleared = 0;
     if (context_save(&context))
         return "restored";
     if (!for_each_page(add_page)) {
         drop_chunks();
-        uk_pr_err("tardigrade: the snapshot does not fit its chunks\n");
+        say("the snapshot does not fit its chunks: no life will follow this one");
         return "off";
     }
     keep.snapshot = chunks[0].from;
     keep.snapshot_checksum = sum();
     keep_seal();
-    uk_pr_info("tardigrade: snapshot taken, %u pages in %u chunks\n", needed, chunk_count);
+    say("snapshot taken at %lu ms: %lu pages, %lu of zeros to be cleared",
+        (unsigned long)(ukplat_monotonic_clock() / 1000000), kept, cleared);
     return "taken";
 }
 
@@ -262,6 +266,8 @@ static void restore(void)
     keep.is_ending = false;
     keep_seal();
     crash_begin();
+    say("start %lu: from the snapshot, after %lu us", (unsigned long)keep.restarts,
+        (unsigned long)((ukplat_monotonic_clock() - keep.ended_ns) / 1000));
     machine_irq(true);
     context_resume(&context);
 }

@@ -46,6 +46,7 @@ struct facts {
     uint64_t snapshot_checksum;
     uint64_t first_port; /* of those that are the program's; 0: not known yet */
     uint64_t is_ending;  /* crash_end() has begun, and the next life has not */
+    uint64_t ended_ns;   /* when it did */
     struct grant grants[GRANT_SLOTS];
 };
 struct apart {
@@ -79,6 +80,7 @@ int crash_truncate(size_t size);
 size_t crash_size(void);
 NORETURN void crash_end(const struct __regs *regs, const char *text, ...) PRINTF(2, 3);
 NORETURN void crash_end_cleanly(void);
+void say(const char *text, ...) PRINTF(1, 2); /* a line on the console */
 NORETURN void panic_at(const char *file, uint32_t line, const char *text, ...) PRINTF(3, 4);
 
 /* ---- snapshot.c */

@@ -53,9 +53,7 @@ extern char made_up_image[];
 #define __DATA ((uintptr_t)made_up_image)
 #define __END ((uintptr_t)&apart + sizeof(apart)) /* nothing lies behind it */
 
-/* ---- uk/print.h, uk/console.h */
-#define uk_pr_err(...) ((void)0)
-#define uk_pr_info(...) ((void)0)
+/* ---- uk/console.h */
 __ssz uk_console_out(const char *text, __sz size);
 
 /* ---- uk/event.h */
