@@ -119,3 +119,17 @@ def test_the_slot_is_as_persist_reads_it(crash_test: Path) -> None:
         r"#define (CRASH_SLOT_\w+) (0x\w+)", header)}
     assert numbers == {"CRASH_SLOT_OFFSET": layout.CRASH_SLOT_OFFSET,
                        "CRASH_SLOT_SIZE": layout.CRASH_SLOT_SIZE}
+
+
+# -- Xen
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_event_is_lost_and_nothing_of_others_kept(tmp_path: Path, seed: int) -> None:
+    packages.fetch()
+    headers = f"-I{packages.package_root()}/usr/include"
+    program = build(tmp_path, "xen_test", XEN, ["-DMADE_UP_XEN", headers,
+                    "-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__"])
+    done = subprocess.run([program, str(seed)], capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert done.returncode == 0, done.stderr

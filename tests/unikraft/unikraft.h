@@ -63,4 +63,21 @@ __ssz uk_console_out(const char *text, __sz size);
 #define UK_EVENT_HANDLER_PRIO(event, handler, priority) \
     int (*made_up_handler)(void *) = handler
 
+#ifdef MADE_UP_XEN /* ---- common/, with Xen's own headers */
+#include <xen/xen.h>
+
+#include <xen/event_channel.h>
+#include <xen/grant_table.h>
+#include <xen/sched.h>
+
+int HYPERVISOR_event_channel_op(int operation, void *argument);
+int HYPERVISOR_grant_table_op(unsigned operation, void *argument, unsigned count);
+int HYPERVISOR_sched_op(int operation, void *argument);
+long HYPERVISOR_set_timer_op(uint64_t until);
+void mask_evtchn(evtchn_port_t port);
+void unmask_evtchn(evtchn_port_t port);
+void clear_evtchn(evtchn_port_t port);
+extern int (*made_up_handler)(void *);
+#endif
+
 #endif
