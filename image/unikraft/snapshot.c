@@ -10,7 +10,8 @@
  *       allocated are left out: nobody expects anything of them.
  *   N4. Restoring runs on a stack of its own, without interrupts, and calls nothing whose data it
  *       overwrites.
- * Page tables are not in it: they lie before the heap, and nothing changes them but grant.c.
+ * The first stack is part of the image on Xen, and memory of its own in QEMU. Page tables are not
+ * in it: they lie before the heap, and nothing changes them but grant.c.
  * Knows nothing of Python. */
 
 #include "tardigrade.h"
@@ -86,7 +87,7 @@ static bool for_each_page(bool (*visit)(uintptr_t page))
             if (!visit(page))
                 return false;
     struct ukplat_memregion_desc *memory;
-    ukplat_memregion_foreach(&memory, UKPLAT_MEMRT_FREE, 0, 0) {
+    ukplat_memregion_foreach(&memory, UKPLAT_MEMRT_FREE | UKPLAT_MEMRT_STACK, 0, 0) {
         uintptr_t end = memory->vbase + memory->len;
         for (uintptr_t page = memory->vbase; page < end; page += __PAGE_SIZE)
             if (!is_in(page, chunks, chunk_count) && !visit(page))

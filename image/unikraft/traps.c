@@ -8,6 +8,8 @@
 
 #include "tardigrade.h"
 
+#include <stdio.h>
+
 #include <uk/arch/traps.h>
 #include <uk/event.h>
 #include <uk/prio.h>
@@ -22,6 +24,7 @@ static const char *const names[] = {
 };
 
 static bool is_telling;
+static char line[64];
 
 static const char *name_of(int number)
 {
@@ -35,7 +38,8 @@ static int on_trap(void *data)
     const struct ukarch_trap_ctx *trap = data;
     if (!is_telling) {
         is_telling = true;
-        python_traceback("Fatal Python error: Segmentation fault");
+        snprintf(line, sizeof(line), "Fatal Python error: %s", name_of(trap->trapnr));
+        python_traceback(line);
     }
     if (trap->trapnr == 14)
         crash_end(trap->regs, "page fault: %s 0x%lx", trap->error_code & 2 ? "write to" : "read of",

@@ -38,8 +38,9 @@ enum ukplat_gstate { UKPLAT_HALT, UKPLAT_RESTART, UKPLAT_CRASH = 3 };
 struct ukplat_memregion_desc { uintptr_t vbase; size_t len; };
 extern struct ukplat_memregion_desc made_up_heap;
 #define UKPLAT_MEMRT_FREE 1
+#define UKPLAT_MEMRT_STACK 16
 #define ukplat_memregion_foreach(found, type, flags, mask) \
-    for (*(found) = &made_up_heap; *(found); *(found) = NULL)
+    for (*(found) = (type) ? &made_up_heap : NULL; *(found); *(found) = NULL)
 extern uint64_t made_up_now;
 static inline __nsec ukplat_monotonic_clock(void) { return made_up_now; }
 static inline __nsec ukplat_wall_clock(void) { return made_up_now; }
