@@ -23,10 +23,14 @@ run-qemu: image ## the server without an operating system, in QEMU (ARGS="--help
 	@exec tools/xsqemu $(ARGS)
 
 .PHONY: image
-image: venv ## build the bootable image, build/image/kernel.elf and build/image/initrd.cpio
+image: venv ## build the bootable image, build/image/kernel.elf and initrd.cpio (BASE=unikraft: that)
+ifeq ($(BASE),unikraft)
+	@$(MAKE) --no-print-directory -C image/unikraft
+else
 	@tools/setup.sh packages gcc libc6-dev libxen-dev libpython3.11-dev zlib1g-dev python3.11-minimal
 	@$(MAKE) --no-print-directory -C image/kernel OUT=$(CURDIR)/build/image
 	@$(MAKE) --no-print-directory -C image/python OUT=$(CURDIR)/build/image
+endif
 
 .PHONY: demo
 demo: venv ## kill the server in the middle of its work, ten times, and look what is there

@@ -140,7 +140,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", metavar="HOST",
                         help="whose guests are served: none, linux (a Xen host's dom0), "
                         "linux:guests (the same, but not dom0's own ring, which is left to a "
-                        "domain to come), or sim:DIR (a simulated Xen directory) (default none)")
+                        "domain to come), sim:DIR (a simulated Xen directory), or unikraft (the "
+                        "image of that name says so itself) (default none)")
     parser.add_argument("--quota", metavar="NAME=VALUE", action="append", default=[],
                         help="set a quota, 0 for no limit; one that was set at run time stays, "
                         f"unless the argument is another than at the last start; names: "
@@ -173,11 +174,11 @@ def use_devices(options: argparse.Namespace) -> None:
 
 def check_host(spec: str | None) -> None:
     """Raises UsageError for a --host that is none."""
-    if spec in (None, "none", "linux", "linux:guests"):
+    if spec in (None, "none", "linux", "linux:guests", "unikraft"):
         return
     kind, _, directory = spec.partition(":")
     if kind != "sim" or not directory:
-        raise UsageError(f"--host {spec}: expected none, linux, linux:guests or sim:DIR")
+        raise UsageError(f"--host {spec}: expected none, linux, linux:guests, unikraft or sim:DIR")
     if not os.path.isdir(directory):
         raise UsageError(f"--host {spec}: {directory} is no directory")
 
@@ -193,6 +194,9 @@ def machine_of(spec: str | None) -> Callable[[], Host] | None:
         if kind == "sim":
             from ring.sim import SimHost
             return lambda: SimHost(directory)
+        if kind == "unikraft":
+            from ring.unikraft import host
+            return host
     except ModuleNotFoundError as error:
         raise HostError(f"--host {spec}: not possible here: {error}") from error
     return None

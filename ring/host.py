@@ -6,7 +6,7 @@ M2. A notification is a level, not a count, and may be lost with a life: who sta
     ring and every domain.
 M3. Nothing here survives the process by itself: a new life maps and binds again, by the same
     grant reference and remote port. Closing our end leaves the peer's reserved for us.
-Adapters, one file each: sim.py, linux.py. Knows nothing of what the ports are for."""
+Adapters, one file each: sim.py, linux.py, unikraft.py. Knows nothing of what the ports are for."""
 
 from __future__ import annotations
 

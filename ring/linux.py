@@ -36,6 +36,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from ring.host import DomainState, HostError, OwnRing
 from ring.layout import GREF_XENSTORE, PAGE_SIZE
@@ -111,7 +112,8 @@ assert BUFFER_SIZE <= 64 * PAGE_SIZE  # what /dev/xen/hypercall gives to one ope
 
 
 class Devices:
-    """The system calls on device nodes; tests stand in for them. All raise OSError."""
+    """The system calls on device nodes; tests and unikraft.py stand in for them. All raise
+    OSError."""
 
     def open(self, name: str, flags: int = 0) -> int:
         """A descriptor of a node in /dev/xen."""
@@ -121,9 +123,25 @@ class Devices:
         """The call's result; what it changes in `argument` is changed there."""
         return fcntl.ioctl(fd, request, argument)
 
-    def map(self, fd: int, size: int, offset: int) -> mmap.mmap:
+    def map(self, fd: int, size: int, offset: int) -> Any:
         """A shared mapping that can be written."""
         return mmap.mmap(fd, size, offset=offset)
+
+    def unmap(self, mapped: Any) -> None:
+        """Give up what map() has given."""
+        mapped.close()
+
+    def read(self, fd: int, size: int) -> bytes:
+        """As os.read."""
+        return os.read(fd, size)
+
+    def write(self, fd: int, data: bytes) -> None:
+        """As os.write."""
+        os.write(fd, data)
+
+    def close(self, fd: int) -> None:
+        """As os.close."""
+        os.close(fd)
 
 
 class LinuxHost:
@@ -158,7 +176,7 @@ class LinuxHost:
 
     def pending(self) -> list[int]:
         try:
-            raised = os.read(self._evtchn, PORTS_PER_CALL * EVTCHN_WORD.size)
+            raised = self._devices.read(self._evtchn, PORTS_PER_CALL * EVTCHN_WORD.size)
         except BlockingIOError:
             return []
         except OSError as error:
@@ -167,7 +185,7 @@ class LinuxHost:
             self._ioctl("evtchn", IOCTL_EVTCHN_RESET, bytearray(), "resetting the queue")
             raised = b"".join(map(EVTCHN_WORD.pack, self._ports))  # any of them may be in it
         for start in range(0, len(raised), PAGE_SIZE):  # at most a page is taken at once
-            os.write(self._evtchn, raised[start:start + PAGE_SIZE])
+            self._devices.write(self._evtchn, raised[start:start + PAGE_SIZE])
         return [port for port, in EVTCHN_WORD.iter_unpack(raised)]
 
     def bind(self, domid: int, remote_port: int) -> int:
@@ -203,7 +221,7 @@ class LinuxHost:
             raise _refusal("gntdev", what, error) from error
 
         def unmap() -> None:
-            mapped.close()
+            self._devices.unmap(mapped)
             self._forget_grant(index)
         return Page(mapped, unmap)
 
@@ -229,8 +247,8 @@ class LinuxHost:
         except OSError as error:
             raise _refusal("xenbus_backend", "mapping dom0's ring", error) from error
         finally:
-            os.close(self._fds.pop("xenbus_backend"))
-        return OwnRing(Page(mapped, mapped.close), port, boot_identity())
+            self._devices.close(self._fds.pop("xenbus_backend"))
+        return OwnRing(Page(mapped, lambda: self._devices.unmap(mapped)), port, boot_identity())
 
     # -- domains
 
@@ -259,7 +277,7 @@ class LinuxHost:
 
     def close(self) -> None:
         while self._fds:
-            os.close(self._fds.popitem()[1])
+            self._devices.close(self._fds.popitem()[1])
         self._ports.clear()
 
     # -- devices
@@ -404,7 +422,7 @@ def _locked(devices: Devices) -> tuple[int, memoryview]:
     try:
         mapped = devices.map(fd, BUFFER_SIZE, 0)
     finally:
-        os.close(fd)
+        devices.close(fd)
     return ctypes.addressof(ctypes.c_char.from_buffer(mapped)), memoryview(mapped)
 
 

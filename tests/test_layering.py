@@ -88,7 +88,7 @@ def is_allowed(importer: str, imported: str) -> bool:
     if room == "persist":
         return top(imported) in {"persist", "mmh3"} | STDLIB
     if room == "ring":
-        return top(imported) in {"ring"} | STDLIB
+        return top(imported) in {"ring", "_unikraft"} | STDLIB  # the latter: image/unikraft
     if importer == "app":
         return False
     return importer in EDGES or room == "tools"

@@ -115,7 +115,7 @@ def test_damaged_region_is_kept_and_told(daemon: Daemon, tmp_path: Path) -> None
     (("--quota", "bananas=3"), 2, "bananas"),
     (("--host", "sim:/no/such/place"), 2, "/no/such/place"),
     (("--host", "xen"), 2, "--host xen"),
-    (("--host", "sim:"), 2, "expected none, linux, linux:guests or sim:DIR"),
+    (("--host", "sim:"), 2, "expected none, linux, linux:guests, unikraft or sim:DIR"),
     (("--host", "none:x"), 2, "--host none:x"),
     (("--log-level", "loud"), 2, "loud"),
     (("--bananas",), 2, "--bananas"),
