@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
+# Tests that do not measure run in two processes.
+BESIDE := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 
@@ -48,7 +50,8 @@ $(STAMP): pyproject.toml tools/setup.sh
 
 .PHONY: test
 test: test-setup lint ## run the tests (under 15 minutes)
-	$(RUN) -m pytest -m "not full"
+	$(RUN) -m pytest $(BESIDE) -m "not slow and not full"
+	$(RUN) -m pytest -m "slow and not full"
 
 .PHONY: test-all
 test-all: test-setup lint ## run everything: crashes at every store of all sequences, too
@@ -56,7 +59,7 @@ test-all: test-setup lint ## run everything: crashes at every store of all seque
 
 .PHONY: test-quick
 test-quick: test-setup ## run the tests that take under 2 minutes together
-	$(RUN) -m pytest -m "not slow and not full"
+	$(RUN) -m pytest $(BESIDE) -m "not slow and not full"
 
 .PHONY: test-xen
 test-xen: test-setup ## the server in dom0 of a real Xen, or its stub domain, with guests (15 minutes)

@@ -37,7 +37,7 @@ from tools.dump.state import State
 from tools.dump.stream import Receiver, encode
 
 STREAMS = Path(__file__).resolve().parent / "streams"
-LISTENER = 10  # descriptor in the server that is started
+LISTENER = 200  # descriptor in the server that is started: one that is used by nobody here
 NO_TARGET = 0x7FF4
 
 
