@@ -238,6 +238,29 @@ def test_domains_that_die_young_wait_ever_longer(scene: Scene) -> None:
     assert scene.slept == [0.5, 1, 2]
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_what_fails_after_it_has_run_waits_ever_longer(scene: Scene, is_silent: bool,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """A successor that ends before it answers; a region that cannot be taken."""
+    def fail(*_: object) -> None:
+        scene.xen.there = domain(DOMINF_SHUTDOWN)
+        raise BootError("failed")
+    owner, name = (dom0, "wait_for_answer") if is_silent else (region, "copy")
+    works = getattr(owner, name)
+    monkeypatch.setattr(owner, name, fail)
+    watcher = scene.watcher()
+    for _ in range(4):
+        watcher.look()
+    assert scene.slept == [0.5, 1, 2] and watcher.rescued == 0
+    monkeypatch.setattr(owner, name, works)
+    watcher.look()
+    assert scene.slept == [0.5, 1, 2, 4] and watcher.rescued == 1
+    monkeypatch.setattr(watch, "YOUNG_S", 0.0)  # it has lived
+    scene.xen.there = domain(DOMINF_SHUTDOWN)
+    watcher.look()
+    assert scene.slept == [0.5, 1, 2, 4] and watcher.rescued == 2
+
+
 def test_a_pv_domain_is_rescued_as_one(scene: Scene) -> None:
     scene.xen.there = domain(DOMINF_SHUTDOWN)._replace(flags=DOMINF_XS_DOMAIN | DOMINF_SHUTDOWN)
     scene.watcher().look()

@@ -4,7 +4,8 @@
 W1. Only a domain that has shut down, or that Xen has shut down, is rescued: what runs and does not
     answer is the server's own watchdog's, and the kernel's xen-watchdog=.
 W2. After a failure, and once YOUNG_FREE domains in a row have died young, each pause is longer
-    than the last: somebody may kill it often, but what cannot live does not take dom0's time.
+    than the last, until one has lived: somebody may kill it often, but what cannot live does not
+    take dom0's time.
 W3. A rescue that was interrupted is taken up by the next watcher (rescue.R1), with the snapshot
     that the last one has kept.
 W4. The region of a domain that runs stays mapped, which saves time when it has ended; that of one
@@ -126,11 +127,13 @@ class Watcher:
         except BootError as error:
             self._tell(f"the rescue has failed: {error}")
             self._start = None
-            self._pause_s = longer(self._pause_s)
-            if rescue.has_region(self._xen, self._domid):  # rescue.R4
-                self._remains = None
-                rescue.forget(self._path)
-                self.get_ready()
+            if not rescue.has_region(self._xen, self._domid):
+                self._pause_s = longer(self._pause_s)
+                return
+            self._remains = None  # rescue.R4
+            self._young, self._alive_since_s = YOUNG_FREE, time.monotonic()  # W2
+            rescue.forget(self._path)
+            self.get_ready()
             return
         self._remains = None
         rescue.forget(self._path)
