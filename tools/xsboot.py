@@ -189,20 +189,27 @@ def domain_of(xen: Xen, options: argparse.Namespace) -> Domain | None:
 def rescue_once(options: argparse.Namespace) -> None:
     """Now, whatever comes later."""
     xen, image = Xen(), image_of(options)
-    domain = domain_of(xen, options)
-    if domain is not None and not domain.has_ended and not domain.is_dying:
-        raise BootError(f"domain {domain.domid} runs; only one that has ended is rescued")
-    remains = rescue.interrupted(xen, options.saved) if options.source is None else None
-    if remains is None:
-        remains = rescue.gather_from(xen, options.source, domain, image, options.domid,
-                                     options.pv, options.saved)
-    rescue.revive(xen, remains, build.load(remains.plan), None, tell)
-    rescue.forget(options.saved)
+    with rescue.alone(options.saved):
+        domain = domain_of(xen, options)
+        if domain is not None and not domain.has_ended and not domain.is_dying:
+            raise BootError(f"domain {domain.domid} runs; only one that has ended is rescued")
+        remains = rescue.interrupted(xen, options.saved) if options.source is None else None
+        if remains is None:
+            remains = rescue.gather_from(xen, options.source, domain, image, options.domid,
+                                         options.pv, options.saved)
+        rescue.revive(xen, remains, build.load(remains.plan), None, tell)
+        rescue.forget(options.saved)
 
 
 def watch_always(options: argparse.Namespace) -> None:
     """Until the domain is destroyed by somebody else, or a signal comes."""
     xen, image = Xen(), image_of(options)
+    with rescue.alone(options.saved):
+        watcher_of(xen, image, options).run()
+
+
+def watcher_of(xen: Xen, image: Image, options: argparse.Namespace) -> Watcher:
+    """A watcher that has all it needs. Raises BootError."""
     domain = domain_of(xen, options)
     remains = rescue.interrupted(xen, options.saved)
     if remains is None:
@@ -217,7 +224,7 @@ def watch_always(options: argparse.Namespace) -> None:
     files = build.load(plan)
     urgency.be_first()
     tell(f"watching domain {domid}, region {image.place}")
-    Watcher(xen, domid, image, files, options.saved, tell).run()
+    return Watcher(xen, domid, image, files, options.saved, tell)
 
 
 def hand_over(options: argparse.Namespace) -> None:

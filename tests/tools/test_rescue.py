@@ -315,6 +315,33 @@ def test_a_successor_starts_from_a_snapshot(scene: Scene) -> None:
     assert scene.xen.done == ["destroy", *BUILT]
 
 
+def test_one_at_a_time(scene: Scene) -> None:
+    with rescue.alone(str(scene.saved)):
+        with pytest.raises(BootError, match="already"), rescue.alone(str(scene.saved)):
+            pass
+        child = os.fork()
+        if not child:
+            os._exit(0)  # what it starts does not hold the lock, nor give it up
+        os.waitpid(child, 0)
+        with pytest.raises(BootError, match="already"), rescue.alone(str(scene.saved)):
+            pass
+    with rescue.alone(str(scene.saved)):
+        pass
+
+
+def test_what_somebody_else_has_left_is_not_recalled(scene: Scene,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the xenstore of this host, and its kernel."""
+    scene.gather()
+    (scene.saved.parent / "saved.start").write_bytes(b"snapshot")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert rescue.recall(str(scene.saved)) is None
+    scene.xen.there, scene.snapshot = domain(0), None
+    with pytest.raises(Looked):
+        scene.watcher().run()
+    assert not scene.xen.done
+
+
 def test_a_snapshot_that_has_no_room_is_left_out(scene: Scene) -> None:
     scene.snapshot = bytes(64 * MIB - PLACE.address - PLACE.size + 1)
     watcher = scene.watcher()

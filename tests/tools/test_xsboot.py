@@ -223,6 +223,31 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert region.load(str(path)) == some_region() and os.listdir(tmp_path) == ["saved"]
 
 
+def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    path, other = tmp_path / "saved", tmp_path / "other"
+    assert region.load_own(str(path)) is None
+    other.write_bytes(b"theirs")
+    for make in (os.symlink, os.link):
+        make(other, f"{path}.unfinished")
+        region.save(str(path), b"ours")
+        assert other.read_bytes() == b"theirs" and region.load_own(str(path)) == b"ours"
+        path.unlink()
+        make(other, path)
+        assert region.load_own(str(path)) is None
+        path.unlink()
+    os.mkfifo(f"{path}.unfinished")
+    region.save(str(path), b"ours")
+    assert path.is_file()
+    made = path.stat().st_ino
+    os.close(region.create(str(path)))
+    assert path.stat().st_ino == made
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert region.load_own(str(path)) is None
+    os.close(region.create(str(path)))
+    assert path.read_bytes() == b""
+
+
 # -- processes
 
 

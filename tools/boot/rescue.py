@@ -6,16 +6,19 @@ R1. The dead domain is given up only when its region's bytes are in a file, with
 R2. The file goes away when the successor has answered, and not before.
 R3. Nothing here needs an answer of xenstore until the successor runs.
 R4. A successor that has run is never replaced by the file: it may have served already.
+R5. One at a time (alone()): a second one would take the first one's successor for the dead domain.
 The rings go on because nothing of theirs was the domain's but the number: dom0's and the guests'
 ports and grants name the domid. What they asked for meanwhile waits in their rings, as with any
 crash (ring/README.md)."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +34,7 @@ KERNELS = Path(__file__).resolve().parents[2] / "build" / "image"
 GONE_AT_ONCE_S = 0.01
 GONE_S = 5.0
 ANSWER_S = 20.0
+LOCK = ".lock"  # behind the path; the file stays
 Tell = Callable[[str], None]
 
 
@@ -51,6 +55,24 @@ class Remains(NamedTuple):
     plan: Plan
     place: Place
     data: bytes
+
+
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[None]:
+    """R5, for all that keep the region at `path`. Raises BootError if somebody is at work."""
+    try:
+        fd = region.create(path + LOCK)
+    except OSError as error:
+        raise BootError(f"{path}{LOCK}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise BootError(f"{path}{LOCK}: another xsboot watches or rescues already") from error
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def plan_of(domain: Domain, image: Image, port: int) -> Plan:
@@ -119,15 +141,15 @@ def has_region(xen: Xen, domid: int) -> bool:
 
 def recall(path: str) -> Remains | None:
     """What gather() has left there, unless it came to its good end. Raises BootError."""
-    if not os.path.exists(path):
+    data, words = region.load_own(path), region.load_own(f"{path}.json")
+    if data is None:
         return None
-    data = region.load(path)
+    region.check_is_region(data, path)
     try:
-        with open(f"{path}.json", encoding="utf-8") as file:
-            about = json.load(file)
+        about = json.loads(words or b"")
         place = parse_place(about.pop("place"))
         plan = Plan(**{**about, "handle": bytes.fromhex(about["handle"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise BootError(f"{path}.json: {error}") from error
     return Remains(plan, place, data)
 

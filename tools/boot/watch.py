@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 
 from tools.boot import region, rescue, snapshot, urgency
@@ -98,16 +99,23 @@ class Watcher:
             self.close()
 
     def _snapshot_of_before(self) -> bytes | None:
-        with contextlib.suppress(OSError), open(self._path + START, "rb") as file:
-            return file.read()
+        with contextlib.suppress(BootError):
+            return region.load_own(self._path + START)
         return None
+
+    def _clean_up(self) -> None:
+        """Nothing of ours takes memory when there is nothing to watch."""
+        self.close()
+        for name in (self._path + START, self._path + region.UNFINISHED):
+            with contextlib.suppress(OSError):
+                os.unlink(name)
 
     def look(self) -> None:
         """One look, and a rescue if need be. Raises BootError if the domain is gone."""
         domain = self._xen.domain(self._domid)
         if self._remains is None:
             if domain is None or domain.is_dying:
-                self.close()
+                self._clean_up()
                 raise BootError(f"domain {self._domid} is destroyed, and its region with it; start "
                                 "the xenstore anew")
             if not domain.has_ended:
