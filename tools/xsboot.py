@@ -195,8 +195,8 @@ def rescue_once(options: argparse.Namespace) -> None:
             raise BootError(f"domain {domain.domid} runs; only one that has ended is rescued")
         remains = rescue.interrupted(xen, options.saved) if options.source is None else None
         if remains is None:
-            remains = rescue.gather_from(xen, options.source, domain, image, options.domid,
-                                         options.pv, options.saved)
+            remains = rescue.gather_from(options.source, domain, image, options.domid, options.pv,
+                                         options.saved)
         rescue.revive(xen, remains, build.load(remains.plan), None, tell)
         rescue.forget(options.saved)
 

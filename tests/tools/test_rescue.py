@@ -103,6 +103,7 @@ class Scene:
         self.said: list[str] = []
         self.slept: list[float] = []
         self.snapshot: bytes | None = None
+        self.is_in_the_way = False
         for name in ("kernel", "ramdisk"):
             (directory / name).write_bytes(b"")
         self.image = rescue.Image(str(directory / "kernel"), str(directory / "ramdisk"),
@@ -120,11 +121,13 @@ class Scene:
             if data == self.snapshot:
                 assert place == Place(len(data), PLACE.address + PLACE.size)
                 self.xen.done.append("put snapshot")
+                if self.is_in_the_way:
+                    raise BootError("not there")
                 return
             assert (domid, place, data) == (7, PLACE, some_region())
             self.xen.done.append("put")
         monkeypatch.setattr(rescue, "build", fake_build)
-        monkeypatch.setattr(snapshot, "take", lambda xen, domain: self.snapshot)
+        monkeypatch.setattr(snapshot, "take", lambda domain, known: self.snapshot)
         monkeypatch.setattr(rescue, "open_region", self.open)
         monkeypatch.setattr(region, "copy", lambda memory: some_region())
         monkeypatch.setattr(region, "put", fake_put)
@@ -134,7 +137,7 @@ class Scene:
         monkeypatch.setattr(consoles, "start", lambda daemon, tell: self.xen.done.append("start"))
         monkeypatch.setattr(watch.time, "sleep", self.sleep)
 
-    def open(self, xen: object, domain: Domain, place: Place) -> ForeignMemory:
+    def open(self, domain: Domain, place: Place) -> ForeignMemory:
         """The region is mapped; this is the mapping, too."""
         assert place == self.image.place and self.xen.there is not None
         self.xen.is_mapped = True
@@ -315,6 +318,31 @@ def test_a_successor_starts_from_a_snapshot(scene: Scene) -> None:
     assert scene.xen.done == ["destroy", *BUILT]
 
 
+def test_the_snapshot_is_that_of_the_newest_domain(scene: Scene) -> None:
+    """One that could not use the old one, being another image's, has taken one of its own."""
+    watcher = scene.watcher()
+    for number in range(3):
+        scene.snapshot = b"snapshot %d" % number
+        watcher.get_ready()
+        assert region.load_own(f"{scene.saved}.start") == scene.snapshot
+        scene.xen.there = domain(DOMINF_SHUTDOWN)
+        watcher.look()
+        assert "put snapshot" in scene.xen.done
+        scene.xen.done.clear()
+    scene.xen.there = None
+    with pytest.raises(BootError, match="is destroyed"):
+        watcher.look()
+    assert not [path for path in scene.saved.parent.iterdir() if path.name.startswith("saved")]
+
+
+def test_a_snapshot_that_cannot_be_put_is_left_out(scene: Scene) -> None:
+    scene.snapshot, scene.is_in_the_way = b"snapshot", True
+    watcher = scene.watcher()
+    watcher.get_ready()
+    watcher.look()
+    assert watcher.rescued == 1 and scene.xen.done[-1] == "unpause"
+
+
 def test_one_at_a_time(scene: Scene) -> None:
     with rescue.alone(str(scene.saved)):
         with pytest.raises(BootError, match="already"), rescue.alone(str(scene.saved)):
@@ -387,13 +415,13 @@ def test_what_cannot_be_built_is_refused_before_the_domain_is_given_up(scene: Sc
 
 
 def test_a_region_from_a_file_without_a_domain(scene: Scene, tmp_path: Path) -> None:
-    source, xen = str(tmp_path / "source"), cast(Xen, scene.xen)
+    source = str(tmp_path / "source")
     region.save(source, some_region())
     with pytest.raises(BootError, match="--domid and --memory"):
-        rescue.gather_from(xen, source, None, scene.image, None, False, str(scene.saved))
+        rescue.gather_from(source, None, scene.image, None, False, str(scene.saved))
     for is_pv in (False, True):
-        found = rescue.gather_from(xen, source, None, scene.image._replace(memory_mib=96), 9,
-                                   is_pv, str(scene.saved))
+        found = rescue.gather_from(source, None, scene.image._replace(memory_mib=96), 9, is_pv,
+                                   str(scene.saved))
         assert found.plan.domid == 9 and found.plan.memory_mib == 96 and found.plan.is_xenstore
         assert found.plan.is_pvh == (not is_pv)
 

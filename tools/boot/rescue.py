@@ -90,7 +90,7 @@ def gather(memory: ForeignMemory, domain: Domain, image: Image, path: str) -> Re
     return _keep(Remains(plan, image.place, region.copy(memory)), path)
 
 
-def open_region(xen: Xen, domain: Domain, place: Place) -> ForeignMemory:
+def open_region(domain: Domain, place: Place) -> ForeignMemory:
     """The region of a domain. To be closed before it is destroyed. Raises BootError."""
     return ForeignMemory(domain.domid, place, frames=frames.of_domain(domain, place))
 
@@ -105,14 +105,14 @@ def _keep(remains: Remains, path: str) -> Remains:
     return remains
 
 
-def gather_from(xen: Xen, source: str | None, domain: Domain | None, image: Image,
-                domid: int | None, is_pv: bool, path: str) -> Remains:
+def gather_from(source: str | None, domain: Domain | None, image: Image, domid: int | None,
+                is_pv: bool, path: str) -> Remains:
     """As gather(), with the region in the file `source` if that is given: then the domain may be
     gone, which was a PV domain if `is_pv` says so. Raises BootError."""
     if source is None:
         if domain is None:
             raise BootError("there is no xenstore domain; --from FILE goes on with a region")
-        with open_region(xen, domain, image.place) as memory:
+        with open_region(domain, image.place) as memory:
             return gather(memory, domain, image, path)
     data = region.load(source)
     if domain is None:
@@ -179,7 +179,8 @@ def revive(xen: Xen, remains: Remains, files: Files, start: bytes | None, tell: 
         if start is not None:
             place = snapshot.place_of(start, remains.place)
             if place.address + place.size <= remains.plan.memory_mib << 20:
-                region.put(domid, place, start, numbers)
+                with contextlib.suppress(BootError):  # what is in its way may lie there
+                    region.put(domid, place, start, numbers)
         xen.tell_of_deaths(domid)
         xen.prefer(domid)
         watch.lap("filling")

@@ -67,7 +67,7 @@ class Watcher:
 
     def get_ready(self) -> None:
         """What can be done while the domain runs: its region is mapped, there is room for it in a
-        file, and its snapshot is taken, if there is none yet."""
+        file, and its snapshot is taken: it has another one if it could not use ours."""
         with urgency.patient():
             self._get_ready()
 
@@ -76,13 +76,13 @@ class Watcher:
         if domain is None or domain.is_dying:
             return
         with contextlib.suppress(BootError):
-            self._memory = rescue.open_region(self._xen, domain, self._image.place)
+            self._memory = rescue.open_region(domain, self._image.place)
             region.prepare(self._path, self._image.place.size)
-        if self._start is None:
-            self._start = snapshot.take(self._xen, domain)
-            if self._start is not None:
-                with contextlib.suppress(BootError):
-                    region.save(self._path + START, self._start)
+        found = snapshot.take(domain, self._start)
+        if found is not None and found is not self._start:
+            self._start = found
+            with contextlib.suppress(BootError):
+                region.save(self._path + START, found)
 
     def close(self) -> None:
         """Let the domain go."""
@@ -92,7 +92,7 @@ class Watcher:
 
     def _gather(self, domain: Domain) -> Remains:
         if self._memory is None:
-            self._memory = rescue.open_region(self._xen, domain, self._image.place)
+            self._memory = rescue.open_region(domain, self._image.place)
         try:
             return rescue.gather(self._memory, domain, self._image, self._path)
         finally:
