@@ -262,7 +262,14 @@ def test_a_process_is_ended_and_started_with_its_own_words(monkeypatch: pytest.M
     assert child.wait(TIMEOUT_S) < 0 and len(said) == 1
     assert daemon.arguments == [b"sleep", b"1000.5"] and daemon.environment[b"MARK"] == b"x=y"
     assert daemon.directory == str(tmp_path)
-    again = process.start(daemon)
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text("ascii")
+    own.write_text("100", "ascii")
+    try:
+        again = process.start(daemon)
+    finally:
+        own.write_text(before, "ascii")
+    assert Path(f"/proc/{again.pid}/oom_score_adj").read_text("ascii") == "0\n"
     assert again.poll() is None
     again.kill()
     again.wait(TIMEOUT_S)
