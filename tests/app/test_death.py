@@ -6,9 +6,13 @@ Cannot show: that they are what a life leaves behind (tests/crash/test_death.py)
 
 from __future__ import annotations
 
+import pytest
+
 from app import wire
 from app.death import (
+    KEY,
     PAYLOAD_KEPT,
+    RECOVERING,
     REQUESTS_KEPT,
     SOCKET,
     Death,
@@ -18,9 +22,13 @@ from app.death import (
     pack,
     unpack,
 )
+from app.intents import Intents
 from app.quarantine import EXECUTE, SWEEP, ring_entry, socket_entry
+from app.services import Console
 from app.wire import XS_READ, XS_WRITE
+from persist import layout
 from persist.intent import PAYLOAD_MAX, Intent
+from tests.crash.world import ArrayMedium, Life
 
 DEATH = Death(4, EXECUTE, False, 100, 2000, 0, ())
 
@@ -69,3 +77,28 @@ def test_other_work_names_no_requests() -> None:
     data = packet(XS_READ, 7, b"/a\0")
     assert described(ring_entry(3, 0), {3: Waiting(5, 0, data)}, SWEEP) == DEATH
     assert describe(DEATH, None, {3: Waiting(5, 0, data)}) == DEATH
+
+
+@pytest.mark.parametrize("sequence, cause, expected", [
+    (1000, "", (EXECUTE, False, 1)), (1000, "a signal", (EXECUTE, False, 1)),
+    (0, "", (EXECUTE, True, 1)), (1000, None, (RECOVERING, False, 0))])
+def test_the_life_that_ended(sequence: int, cause: str | None,
+                             expected: tuple[int, bool, int]) -> None:
+    """A death while recovering names nobody: the intent is that of a life before."""
+    life = Life(ArrayMedium(layout.REGION_SIZE_MIN))
+    life.turn((XS_WRITE, 0, b"/a\0x"))
+    after = Life(ArrayMedium(bytes(life.medium.bytes)))
+    intent = Intent(EXECUTE, sequence, socket_entry(packet(XS_READ, 7, b"/a\0"), PAYLOAD_MAX))
+    intents = Intents(after.store, after.journal, Console("error"))
+    intents.blame(intent, after.start._replace(ended_cleanly=True), cause, {}, 5)
+    assert KEY not in after.store.items.values
+    intents.blame(intent, after.start, cause, {}, 5)
+    death = unpack(after.store.items.values[KEY])
+    assert (death.phase, death.is_recorded, len(death.requests)) == expected
+    assert (death.life, death.records, death.took_us) == (1, after.start.records, 5)
+
+
+def test_the_first_life_has_none_before() -> None:
+    life = Life(ArrayMedium(layout.REGION_SIZE_MIN))
+    Intents(life.store, life.journal, Console("error")).blame(None, life.start, "", {}, 5)
+    assert KEY not in life.store.items.values
