@@ -9,6 +9,7 @@ The work is done in tools/boot/; here are the words."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -166,9 +167,15 @@ def write_region(options: argparse.Namespace) -> None:
 
 def dump_core(options: argparse.Namespace) -> None:
     """What `xl dump-core` does, which cannot be used when the domain that serves it is dead."""
-    unfinished = f"{options.file}.unfinished"
-    Xen().dump_core(options.domid, unfinished)
-    os.replace(unfinished, options.file)
+    unfinished = options.file + region.UNFINISHED
+    try:
+        Xen().dump_core(options.domid, unfinished)
+        os.replace(unfinished, options.file)
+    except OSError as error:
+        raise BootError(f"{options.file}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
     tell(f"{options.file}: {os.path.getsize(options.file)} bytes, the memory of domain "
          f"{options.domid}")
 

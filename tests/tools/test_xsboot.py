@@ -34,6 +34,7 @@ from tools.boot.libxen import (
     Domain,
 )
 from tools.boot.place import Place, parse_place, place_in
+from tools.xsboot import main as xsboot_main
 
 ROOT = Path(__file__).resolve().parents[2]
 XSBOOT = str(ROOT / "tools" / "xsboot")
@@ -246,6 +247,24 @@ def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path,
     assert region.load_own(str(path)) is None
     os.close(region.create(str(path)))
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_core_dump_is_whole_or_not_there(fails: bool, tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dumping:
+        """Xen."""
+
+        def dump_core(self, domid: int, path: str) -> None:
+            """Begins, at least."""
+            Path(path).write_bytes(b"core of %d" % domid)
+            if fails:
+                raise BootError("no more")
+    monkeypatch.setattr("tools.xsboot.Xen", Dumping)
+    path = tmp_path / "core"
+    assert xsboot_main(["core", "7", str(path)]) == fails
+    assert os.listdir(tmp_path) == ([] if fails else ["core"])
+    assert fails or path.read_bytes() == b"core of 7"
 
 
 # -- processes
