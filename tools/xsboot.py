@@ -242,7 +242,8 @@ def hand_over(options: argparse.Namespace) -> None:
 
 def take_back(options: argparse.Namespace) -> None:
     """From the domain to a file."""
-    size = handover.take_back(Xen(), options.domid, options.region, options.file)
+    with rescue.alone(SAVED):  # a watcher would go on with it
+        size = handover.take_back(Xen(), options.domid, options.region, options.file)
     tell(f"{options.file}: {size} bytes of domain {options.domid}, which is destroyed. A daemon on "
          "it (--host linux) goes on with dom0's own ring. Then: xenstore-write "
          "/tool/xenstored/domid 0. Guests that run cannot come along: their rings are granted to "

@@ -24,6 +24,7 @@ from tools.boot import (
     libxen,
     process,
     region,
+    rescue,
 )
 from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
@@ -265,6 +266,17 @@ def test_a_core_dump_is_whole_or_not_there(fails: bool, tmp_path: Path,
     assert xsboot_main(["core", "7", str(path)]) == fails
     assert os.listdir(tmp_path) == ([] if fails else ["core"])
     assert fails or path.read_bytes() == b"core of 7"
+
+
+@pytest.mark.parametrize("words", [("back", "7", "file"), ("rescue",), ("watch",)])
+def test_beside_a_watcher(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                          capsys: pytest.CaptureFixture[str]) -> None:
+    saved = str(tmp_path / "saved")
+    monkeypatch.setattr("tools.xsboot.Xen", OnePvhDomain)
+    monkeypatch.setattr("tools.xsboot.SAVED", saved)
+    with rescue.alone(saved):
+        assert xsboot_main([*words]) == 1
+    assert "another xsboot watches or rescues already" in capsys.readouterr().err
 
 
 # -- processes
