@@ -4,7 +4,7 @@
 M1. It is recorded with the first changes of the next life, so that the log has one for every death
     that it remembers; the item itself is always the last one.
 M2. A ring's request is still in its page, since nothing is given back before it is recorded; a
-    socket's is in the intent. So both are known without any cost before the death.
+    socket's is in the intent, if it fits there. So both are known without any cost before.
 Knows nothing of who is to blame (quarantine.py)."""
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ The work is done in tools/boot/; here are the words."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -166,9 +167,15 @@ def write_region(options: argparse.Namespace) -> None:
 
 def dump_core(options: argparse.Namespace) -> None:
     """What `xl dump-core` does, which cannot be used when the domain that serves it is dead."""
-    unfinished = f"{options.file}.unfinished"
-    Xen().dump_core(options.domid, unfinished)
-    os.replace(unfinished, options.file)
+    unfinished = options.file + region.UNFINISHED
+    try:
+        Xen().dump_core(options.domid, unfinished)
+        os.replace(unfinished, options.file)
+    except OSError as error:
+        raise BootError(f"{options.file}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
     tell(f"{options.file}: {os.path.getsize(options.file)} bytes, the memory of domain "
          f"{options.domid}")
 
@@ -189,20 +196,27 @@ def domain_of(xen: Xen, options: argparse.Namespace) -> Domain | None:
 def rescue_once(options: argparse.Namespace) -> None:
     """Now, whatever comes later."""
     xen, image = Xen(), image_of(options)
-    domain = domain_of(xen, options)
-    if domain is not None and not domain.has_ended and not domain.is_dying:
-        raise BootError(f"domain {domain.domid} runs; only one that has ended is rescued")
-    remains = rescue.interrupted(xen, options.saved) if options.source is None else None
-    if remains is None:
-        remains = rescue.gather_from(xen, options.source, domain, image, options.domid,
-                                     options.pv, options.saved)
-    rescue.revive(xen, remains, build.load(remains.plan), None, tell)
-    rescue.forget(options.saved)
+    with rescue.alone(options.saved):
+        domain = domain_of(xen, options)
+        if domain is not None and not domain.has_ended and not domain.is_dying:
+            raise BootError(f"domain {domain.domid} runs; only one that has ended is rescued")
+        remains = rescue.interrupted(xen, options.saved) if options.source is None else None
+        if remains is None:
+            remains = rescue.gather_from(options.source, domain, image, options.domid, options.pv,
+                                         options.saved)
+        rescue.revive(xen, remains, build.load(remains.plan), None, tell)
+        rescue.forget(options.saved)
 
 
 def watch_always(options: argparse.Namespace) -> None:
     """Until the domain is destroyed by somebody else, or a signal comes."""
     xen, image = Xen(), image_of(options)
+    with rescue.alone(options.saved):
+        watcher_of(xen, image, options).run()
+
+
+def watcher_of(xen: Xen, image: Image, options: argparse.Namespace) -> Watcher:
+    """A watcher that has all it needs. Raises BootError."""
     domain = domain_of(xen, options)
     remains = rescue.interrupted(xen, options.saved)
     if remains is None:
@@ -217,7 +231,7 @@ def watch_always(options: argparse.Namespace) -> None:
     files = build.load(plan)
     urgency.be_first()
     tell(f"watching domain {domid}, region {image.place}")
-    Watcher(xen, domid, image, files, options.saved, tell).run()
+    return Watcher(xen, domid, image, files, options.saved, tell)
 
 
 def hand_over(options: argparse.Namespace) -> None:
@@ -228,7 +242,8 @@ def hand_over(options: argparse.Namespace) -> None:
 
 def take_back(options: argparse.Namespace) -> None:
     """From the domain to a file."""
-    size = handover.take_back(Xen(), options.domid, options.region, options.file)
+    with rescue.alone(SAVED):  # a watcher would go on with it
+        size = handover.take_back(Xen(), options.domid, options.region, options.file)
     tell(f"{options.file}: {size} bytes of domain {options.domid}, which is destroyed. A daemon on "
          "it (--host linux) goes on with dom0's own ring. Then: xenstore-write "
          "/tool/xenstored/domid 0. Guests that run cannot come along: their rings are granted to "

@@ -97,7 +97,8 @@ struct keep {
         uint32_t pool_count, pool_kernel; /* tables; of them the kernel's half. 0: not built yet */
         uint64_t top_pa, program_top_pa;
         uint64_t tables_pa, tables_size;  /* the builder's own */
-        uint64_t boot_pa, boot_size; /* kernel, initrd, and all that the builder has added */
+        uint64_t boot_pa, boot_size; /* kernel, initrd, all that the builder has added, the tree */
+        uint64_t tree_pa;    /* pvdump.c */
         uint64_t p2m_va;     /* machine frames, in the order of pseudo-physical ones */
         uint64_t shared_info_machine, console_pa;
         uint32_t console_port, tick_port;

@@ -36,6 +36,7 @@ bool pv_begin_tables(void);           /* true: the kernel's half is to be built 
 void pv_use_tables(void);
 
 /* ---- pvdump.c */
+#define PV_TREE_PAGES 5               /* one, and one for each GiB */
 void pv_tell_frames(void);            /* in shared_info, for xl dump-core */
 
 /* ---- pvtrap.c */

@@ -67,7 +67,8 @@ void pv_read_start_info(uint64_t start_info_pa)
     pv->tables_pa = pa_at_boot(info->pt_base);
     pv->tables_size = info->nr_pt_frames * PAGE_SIZE;
     pv->boot_pa = KERNEL_PA;
-    pv->boot_size = pv->tables_pa + pv->tables_size + PAGE_SIZE - KERNEL_PA; /* and a stack */
+    pv->tree_pa = pv->tables_pa + pv->tables_size + PAGE_SIZE; /* behind a stack */
+    pv->boot_size = pv->tree_pa + PV_TREE_PAGES * PAGE_SIZE - KERNEL_PA;
     pv->p2m_va = info->mfn_list;
     pv->shared_info_machine = info->shared_info;
     reserve_pool(memory_size);

@@ -4,38 +4,32 @@
  * table. (shared_info has a second form, the table's virtual address and cr3. Xen 4.17's tools
  * understand it for tables at a multiple of 1 GiB only.)
  *
- * The tree says nothing that Xen does not know, so it is never believed by us; a new life writes it
- * anew. */
+ * Nothing here believes it; tools/boot/frames.py does, when a dead domain's region is wanted. So it
+ * lies in pages of its own, which no start clears: a new life writes the same into them again, and
+ * there is no moment at which it says anything else. */
 
 #include "hypercall.h"
 #include "pv.h"
 
 #define PER_PAGE (PAGE_SIZE / sizeof(uint64_t))
-#define FRAMES_MAX (PHYSICAL_MAX / PAGE_SIZE)       /* entries of the p2m table */
-#define TABLE_PAGES_MAX (FRAMES_MAX / PER_PAGE)
-#define LISTS (TABLE_PAGES_MAX / PER_PAGE)
+#define TABLE_PAGES_MAX (PHYSICAL_MAX / PAGE_SIZE / PER_PAGE) /* of the p2m table */
+#define LISTS (PV_TREE_PAGES - 1)
 
-struct frame_list { uint64_t frames[PER_PAGE]; } __attribute__((aligned(PAGE_SIZE)));
+_Static_assert(LISTS * PER_PAGE == TABLE_PAGES_MAX && LISTS <= PER_PAGE, "one page is at the top");
 
-static struct frame_list top;
-static struct frame_list lists[LISTS];
-
-_Static_assert(LISTS <= PER_PAGE, "one page is at the top");
-
-static uint64_t frame_of(const void *va, uint64_t base)
+static uint64_t frame_at(uint64_t pa, uint64_t page)
 {
-    return pv_machine((uint64_t)va - base) / PAGE_SIZE;
+    return pv_machine(pa + page * PAGE_SIZE) / PAGE_SIZE;
 }
 
 void pv_tell_frames(void)
 {
-    const uint64_t *table = (const uint64_t *)keep.pv.p2m_va;
-    uint64_t count = keep.ram[0].size / PAGE_SIZE;
-    for (uint64_t index = 0; index * PER_PAGE < count; index++)
-        lists[index / PER_PAGE].frames[index % PER_PAGE] =
-            frame_of(table + index * PER_PAGE, DIRECT_BASE);
-    for (uint64_t index = 0; index < LISTS; index++)
-        top.frames[index] = frame_of(&lists[index], KERNEL_BASE);
-    SHARED_INFO->arch.pfn_to_mfn_frame_list_list = frame_of(&top, KERNEL_BASE);
+    uint64_t *top = direct(keep.pv.tree_pa), *lists = top + PER_PAGE;
+    uint64_t table_pa = keep.pv.p2m_va - DIRECT_BASE, count = keep.ram[0].size / PAGE_SIZE;
+    for (uint64_t index = 0; index < TABLE_PAGES_MAX; index++)
+        lists[index] = index * PER_PAGE < count ? frame_at(table_pa, index) : 0;
+    for (uint64_t index = 0; index < PER_PAGE; index++)
+        top[index] = index < LISTS ? frame_at(keep.pv.tree_pa, index + 1) : 0;
+    SHARED_INFO->arch.pfn_to_mfn_frame_list_list = frame_at(keep.pv.tree_pa, 0);
     SHARED_INFO->arch.max_pfn = count;
 }

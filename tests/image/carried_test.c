@@ -113,6 +113,12 @@ static void adopt(const char *word)
     change(word);
     carried_adopt();
     printf("%lu\n", keep.snapshot_pa);
+    if (keep.snapshot_pa) { /* a restart finds it, and the next domain may have it */
+        const uint64_t *note = direct(NOTE_PA);
+        keep_check();
+        CHECK(memcmp(note, "TARDSNAP", 8) == 0 && note[1] == keep.snapshot_pa &&
+              note[2] * PAGE_SIZE == size - PAGE_SIZE && note[3] == keep.snapshot_checksum);
+    }
     uint64_t sum;
     CHECK(!keep.snapshot_pa || (snapshot_sum(&sum) && sum == keep.snapshot_checksum));
     for (uint64_t pa = keep.snapshot_pa; pa; pa = ((struct index *)direct(pa))->next_pa) {

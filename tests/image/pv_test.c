@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pvboot.c, pvpage.c and pvtrap.c on a hypervisor that is made up here: the builder's start_info,
+/* pvboot.c, pvpage.c, pvdump.c and pvtrap.c on a hypervisor that is made up here: the start_info,
  * machine frames in another order than ours, page tables that only it writes to, a timer that rings
  * once, a console that somebody reads or nobody.
  *
@@ -260,6 +260,31 @@ static void check_restart(void)
     }
 }
 
+/* ---- the tree of frames, as Xen's tools read it */
+
+static uint64_t *at_frame(uint64_t frame) { return direct(page_of(frame) * PAGE_SIZE); }
+
+static void check_tree(void)
+{
+    uint64_t first = keep.pv.tree_pa / PAGE_SIZE, end = first + PV_TREE_PAGES;
+    CHECK(keep.pv.tree_pa >= TABLES_PA + (TABLES + 1) * PAGE_SIZE);
+    CHECK(end * PAGE_SIZE == keep.pv.boot_pa + keep.pv.boot_size);
+    memset(direct(keep.pv.tree_pa), 0xee, PV_TREE_PAGES * PAGE_SIZE);
+    pv_tell_frames();
+    CHECK(SHARED_INFO->arch.max_pfn == PAGES);
+    const uint64_t *top = at_frame(SHARED_INFO->arch.pfn_to_mfn_frame_list_list);
+    CHECK(top == direct(keep.pv.tree_pa));
+    for (uint64_t page = 0; page < PAGES; page++) {
+        const uint64_t *list = at_frame(top[page / (512 * 512)]);
+        CHECK(page_of(top[page / (512 * 512)]) > first && page_of(top[page / (512 * 512)]) < end);
+        CHECK(at_frame(list[page / 512 % 512])[page % 512] == FRAME_OF(page), "page %lu", page);
+    }
+    for (uint64_t index = 0; index < 512; index++) { /* all of 4 GiB has a list; no more is told */
+        CHECK(index < PV_TREE_PAGES - 1 ? page_of(top[index]) == first + 1 + index : !top[index]);
+        CHECK(index < (PAGES + 511) / 512 || !at_frame(top[0])[index]);
+    }
+}
+
 /* ---- traps, time, console */
 
 static uint64_t tick_bit(void) { return 1ull << TICK_PORT % 64; }
@@ -320,6 +345,7 @@ int main(void)
     set_up();
     check_start();
     check_direct_map();
+    check_tree();
     check_tables();
     check_restart();
     pv_trap_init();

@@ -40,7 +40,7 @@ NEEDS = {"string": [], "checksum": ["checksum"], "printf": ["printf"],
          "cmdline": ["cmdline", "printf"], "initrd": ["initrd"], "page": ["page"],
          "startinfo": ["startinfo", "keep", "checksum"], "memory": ["memory"],
          "carried": ["carried", "keep", "checksum"],
-         "pv": ["pvboot", "pvpage", "pvtrap", "keep", "checksum"],
+         "pv": ["pvboot", "pvpage", "pvtrap", "pvdump", "keep", "checksum"],
          "xen": ["evtchn", "grant", "xenbus", "privcmd", "keep", "checksum"]}
 # Addresses that this host lets programs have, also under the sanitizer; small tables are soon full.
 LAYOUT = {"DIRECT_BASE": "0x200000000000", "SHARED_INFO_VA": "0x280000000000", "AREAS_MAX": "24",

@@ -28,6 +28,9 @@ class Ports:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.used = {1, 2, PORT, PORT + 1}
         self.made: list[int] = []
+        self.closed: list[int] = []
+        self.made_before: list[int] = []  # how many were made before each that was closed
+        self.taken_by_another = False
         self.is_served = False
         (tmp_path / "privcmd").touch()
         monkeypatch.setattr(evtchn, "PRIVCMD", str(tmp_path / "privcmd"))
@@ -37,7 +40,12 @@ class Ports:
         """EVTCHNOP_close."""
         op, command, address, *_ = PRIVCMD_HYPERCALL.unpack(argument)
         assert (op, command) == (32, 3)
-        self.used.remove(ctypes.c_uint32.from_address(address).value)
+        port = ctypes.c_uint32.from_address(address).value
+        self.used.remove(port)
+        self.closed.append(port)
+        self.made_before.append(len(self.made))
+        if port == PORT and self.taken_by_another:
+            self.used.add(PORT)
         return 0
 
     def call(self, name: str, domid: int, remote: int) -> int:
@@ -63,6 +71,7 @@ def ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ports:
 def test_the_port_is_made_again_and_no_other_is_left(ports: Ports) -> None:
     evtchn.take(cast(Xen, ports), PORT)
     assert ports.used == {1, 2, PORT, PORT + 1} and ports.made[-1] == PORT
+    assert ports.closed[0] == PORT and ports.made_before[0] == len(ports.made) - 1
 
 
 def test_a_port_that_is_served_is_left_alone(ports: Ports) -> None:
@@ -72,11 +81,18 @@ def test_a_port_that_is_served_is_left_alone(ports: Ports) -> None:
     assert not ports.made and PORT in ports.used
 
 
-def test_a_number_that_does_not_come_back(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_succeed_changes_nothing(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evtchn, "PORTS_MAX", 5)
+    with pytest.raises(BootError, match="5 ports below"):
+        evtchn.take(cast(Xen, ports), PORT)
+    assert ports.used == {1, 2, PORT, PORT + 1} and PORT not in ports.closed
+
+
+def test_a_number_that_somebody_else_gets(ports: Ports) -> None:
+    ports.taken_by_another = True
     with pytest.raises(BootError, match="does not give"):
         evtchn.take(cast(Xen, ports), PORT)
-    assert ports.used == {1, 2, PORT + 1}
+    assert ports.used == {1, 2, PORT, PORT + 1} and ports.closed.count(PORT) == 1
 
 
 @pytest.mark.parametrize("step", ["take", "save", ""])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a domain is built, and where a PV domain's memory is. Method: Debian's libraries as a fake
-that notes each call, and keeps a structure as libxenguest does; page tables that are made up.
+that notes each call, and keeps a structure as libxenguest does; a tree of frames that is made up.
 
 Cannot show: whether Xen takes it (tests/xen, scenario rescue)."""
 

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of a rescue and of a handover, and what is left when one of their steps fails. Method:
-fakes that note what they are asked, and fail where they are told to.
+"""The order of a rescue, and what is left when one of its steps fails. Method: fakes that note what
+they are asked, and fail where they are told to.
 
-Cannot show: whether Xen does what it is asked to (tests/xen, scenarios rescue and handover)."""
+Cannot show: whether Xen does what it is asked to (tests/xen, scenario rescue)."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -20,7 +18,6 @@ from tools.boot import (
     build,
     consoles,
     dom0,
-    handover,
     process,
     region,
     rescue,
@@ -103,6 +100,7 @@ class Scene:
         self.said: list[str] = []
         self.slept: list[float] = []
         self.snapshot: bytes | None = None
+        self.is_in_the_way = False
         for name in ("kernel", "ramdisk"):
             (directory / name).write_bytes(b"")
         self.image = rescue.Image(str(directory / "kernel"), str(directory / "ramdisk"),
@@ -120,11 +118,13 @@ class Scene:
             if data == self.snapshot:
                 assert place == Place(len(data), PLACE.address + PLACE.size)
                 self.xen.done.append("put snapshot")
+                if self.is_in_the_way:
+                    raise BootError("not there")
                 return
             assert (domid, place, data) == (7, PLACE, some_region())
             self.xen.done.append("put")
         monkeypatch.setattr(rescue, "build", fake_build)
-        monkeypatch.setattr(snapshot, "take", lambda xen, domain: self.snapshot)
+        monkeypatch.setattr(snapshot, "take", lambda domain, known: self.snapshot)
         monkeypatch.setattr(rescue, "open_region", self.open)
         monkeypatch.setattr(region, "copy", lambda memory: some_region())
         monkeypatch.setattr(region, "put", fake_put)
@@ -134,7 +134,7 @@ class Scene:
         monkeypatch.setattr(consoles, "start", lambda daemon, tell: self.xen.done.append("start"))
         monkeypatch.setattr(watch.time, "sleep", self.sleep)
 
-    def open(self, xen: object, domain: Domain, place: Place) -> ForeignMemory:
+    def open(self, domain: Domain, place: Place) -> ForeignMemory:
         """The region is mapped; this is the mapping, too."""
         assert place == self.image.place and self.xen.there is not None
         self.xen.is_mapped = True
@@ -238,6 +238,29 @@ def test_domains_that_die_young_wait_ever_longer(scene: Scene) -> None:
     assert scene.slept == [0.5, 1, 2]
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_what_fails_after_it_has_run_waits_ever_longer(scene: Scene, is_silent: bool,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """A successor that ends before it answers; a region that cannot be taken."""
+    def fail(*_: object) -> None:
+        scene.xen.there = domain(DOMINF_SHUTDOWN)
+        raise BootError("failed")
+    owner, name = (dom0, "wait_for_answer") if is_silent else (region, "copy")
+    works = getattr(owner, name)
+    monkeypatch.setattr(owner, name, fail)
+    watcher = scene.watcher()
+    for _ in range(4):
+        watcher.look()
+    assert scene.slept == [0.5, 1, 2] and watcher.rescued == 0
+    monkeypatch.setattr(owner, name, works)
+    watcher.look()
+    assert scene.slept == [0.5, 1, 2, 4] and watcher.rescued == 1
+    monkeypatch.setattr(watch, "YOUNG_S", 0.0)  # it has lived
+    scene.xen.there = domain(DOMINF_SHUTDOWN)
+    watcher.look()
+    assert scene.slept == [0.5, 1, 2, 4] and watcher.rescued == 2
+
+
 def test_a_pv_domain_is_rescued_as_one(scene: Scene) -> None:
     scene.xen.there = domain(DOMINF_SHUTDOWN)._replace(flags=DOMINF_XS_DOMAIN | DOMINF_SHUTDOWN)
     scene.watcher().look()
@@ -292,6 +315,58 @@ def test_a_successor_starts_from_a_snapshot(scene: Scene) -> None:
     assert scene.xen.done == ["destroy", *BUILT]
 
 
+def test_the_snapshot_is_that_of_the_newest_domain(scene: Scene) -> None:
+    """One that could not use the old one, being another image's, has taken one of its own."""
+    watcher = scene.watcher()
+    for number in range(3):
+        scene.snapshot = b"snapshot %d" % number
+        watcher.get_ready()
+        assert region.load_own(f"{scene.saved}.start") == scene.snapshot
+        scene.xen.there = domain(DOMINF_SHUTDOWN)
+        watcher.look()
+        assert "put snapshot" in scene.xen.done
+        scene.xen.done.clear()
+    scene.xen.there = None
+    with pytest.raises(BootError, match="is destroyed"):
+        watcher.look()
+    assert not [path for path in scene.saved.parent.iterdir() if path.name.startswith("saved")]
+
+
+def test_a_snapshot_that_cannot_be_put_is_left_out(scene: Scene) -> None:
+    scene.snapshot, scene.is_in_the_way = b"snapshot", True
+    watcher = scene.watcher()
+    watcher.get_ready()
+    watcher.look()
+    assert watcher.rescued == 1 and scene.xen.done[-1] == "unpause"
+
+
+def test_one_at_a_time(scene: Scene) -> None:
+    with rescue.alone(str(scene.saved)):
+        with pytest.raises(BootError, match="already"), rescue.alone(str(scene.saved)):
+            pass
+        child = os.fork()
+        if not child:
+            os._exit(0)  # what it starts does not hold the lock, nor give it up
+        os.waitpid(child, 0)
+        with pytest.raises(BootError, match="already"), rescue.alone(str(scene.saved)):
+            pass
+    with rescue.alone(str(scene.saved)):
+        pass
+
+
+def test_what_somebody_else_has_left_is_not_recalled(scene: Scene,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the xenstore of this host, and its kernel."""
+    scene.gather()
+    (scene.saved.parent / "saved.start").write_bytes(b"snapshot")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert rescue.recall(str(scene.saved)) is None
+    scene.xen.there, scene.snapshot = domain(0), None
+    with pytest.raises(Looked):
+        scene.watcher().run()
+    assert not scene.xen.done
+
+
 def test_a_snapshot_that_has_no_room_is_left_out(scene: Scene) -> None:
     scene.snapshot = bytes(64 * MIB - PLACE.address - PLACE.size + 1)
     watcher = scene.watcher()
@@ -337,90 +412,12 @@ def test_what_cannot_be_built_is_refused_before_the_domain_is_given_up(scene: Sc
 
 
 def test_a_region_from_a_file_without_a_domain(scene: Scene, tmp_path: Path) -> None:
-    source, xen = str(tmp_path / "source"), cast(Xen, scene.xen)
+    source = str(tmp_path / "source")
     region.save(source, some_region())
     with pytest.raises(BootError, match="--domid and --memory"):
-        rescue.gather_from(xen, source, None, scene.image, None, False, str(scene.saved))
+        rescue.gather_from(source, None, scene.image, None, False, str(scene.saved))
     for is_pv in (False, True):
-        found = rescue.gather_from(xen, source, None, scene.image._replace(memory_mib=96), 9,
-                                   is_pv, str(scene.saved))
+        found = rescue.gather_from(source, None, scene.image._replace(memory_mib=96), 9, is_pv,
+                                   str(scene.saved))
         assert found.plan.domid == 9 and found.plan.memory_mib == 96 and found.plan.is_xenstore
         assert found.plan.is_pvh == (not is_pv)
-
-
-# -- handover
-
-
-def test_a_configuration_must_let_the_kernel_find_its_port(tmp_path: Path) -> None:
-    path = tmp_path / "cfg"
-    for text in ("", 'name = "x"\n', 'name = "x"\ncmdline = "log=debug"\n'):
-        path.write_text(text)
-        with pytest.raises(BootError):
-            handover.read_config(str(path))
-    path.write_text("name='x'\nextra='--event find region=2M'\n")
-    assert handover.read_config(str(path)) == handover.Config(str(path), "x", Place(2 * MIB))
-
-
-@pytest.mark.parametrize("step", ["stop", "put", "set_up", "wait_until_served", ""])
-def test_a_handover_that_fails_leaves_the_daemon(step: str, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever fails: the daemon is started again, unless the domain has answered."""
-    done: list[str] = []
-
-    def fake(name: str, result: object = None) -> Callable[..., object]:
-        def call(*arguments: object) -> object:
-            done.append(name)
-            if name == step:
-                raise BootError(name)
-            return result
-        return call
-    console = process.Daemon([b"console"], {})
-    for owner, name, result in [
-            (handover, "make_domain", 7),
-            (dom0, "set_up", PORT), (handover, "wait_until_served", None), (dom0, "write", None),
-            (consoles, "end_all", [console]), (process, "start", None), (handover, "_xl", "")]:
-        monkeypatch.setattr(owner, name, fake(name, result))
-
-    def fake_stop(server: handover.Server) -> None:
-        path.write_bytes(some_region())  # what the daemon has done until its end
-        fake("stop")()
-
-    def fake_put(domid: int, place: Place, data: bytes) -> None:
-        assert data == some_region()
-        fake("put")()
-    monkeypatch.setattr(handover, "stop", fake_stop)
-    monkeypatch.setattr(region, "put", fake_put)
-    xen = SimpleNamespace(pause=fake("pause"), unpause=fake("unpause"),
-                          tell_of_deaths=fake("virq"))
-    monkeypatch.setattr(handover, "END_S", 0.0)
-    path = tmp_path / "region"
-    path.write_bytes(bytes(PLACE.size))
-    server = handover.Server(1, process.Daemon([b"daemon"], {}), str(tmp_path / "s"), str(path))
-    config = handover.Config("cfg", "stub", PLACE)
-    if step:
-        with pytest.raises(BootError, match=step):
-            handover.hand_over(cast(Xen, xen), config, server, lambda text: None)
-        assert done[-4:] == ["pause", "start", "start", "_xl"]
-    else:
-        assert handover.hand_over(cast(Xen, xen), config, server, lambda text: None) == 7
-        assert done == ["make_domain", "end_all", "stop", "put", "set_up", "virq", "unpause",
-                        "wait_until_served", "start", "write"]
-    assert path.read_bytes() == some_region()
-
-
-def test_a_daemon_that_has_not_ended_is_not_started_twice(tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "region"
-    path.write_bytes(some_region())
-    started: list[process.Daemon] = []
-    monkeypatch.setattr(process, "start", started.append)
-    monkeypatch.setattr(handover, "_xl", lambda server, *words: "")
-    monkeypatch.setattr(handover, "END_S", 0.0)
-    server = handover.Server(1, process.Daemon([b"daemon"], {}), str(tmp_path / "s"), str(path))
-    xen = cast(Xen, SimpleNamespace(pause=lambda domid: None))
-    with open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        handover.go_back(xen, 7, server, [], lambda text: None)
-        assert not started
-    handover.go_back(xen, 7, server, [], lambda text: None)
-    assert started == [server.daemon]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
 
 import pytest
 
@@ -18,7 +17,7 @@ from tests.tools.test_xsboot import HANDLE
 from tools.boot import snapshot
 from tools.boot.failure import BootError
 from tools.boot.foreign import PAGE_SIZE
-from tools.boot.libxen import DOMINF_HVM, Domain, Xen
+from tools.boot.libxen import DOMINF_HVM, Domain
 from tools.boot.place import Place
 
 DOMAIN = Domain(7, DOMINF_HVM, 0, 0, HANDLE, 1, 0)
@@ -57,7 +56,7 @@ def take(memory: bytes, monkeypatch: pytest.MonkeyPatch) -> bytes | None:
     """The snapshot out of a domain's memory."""
     monkeypatch.setattr(snapshot, "ForeignMemory", lambda domid, place, frames: Memory(
         memory, frames))
-    return snapshot.take(cast(Xen, None), DOMAIN)
+    return snapshot.take(DOMAIN)
 
 
 @pytest.fixture
@@ -98,6 +97,17 @@ def test_a_byte_that_is_wrong_is_noticed(at: int, kernel: Program, taken: bytes)
     damaged[at] ^= 0x40
     assert kernel("adopt", given=bytes(damaged)) == b"0\n"
     assert kernel("adopt", given=taken[:-PAGE_SIZE]) == b"0\n"
+
+
+def test_the_same_is_not_taken_twice(kernel: Program, taken: bytes,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = kernel("publish")
+    assert take(memory, monkeypatch) == taken
+    assert snapshot.take(DOMAIN, taken) is taken
+    other = b"another note".ljust(PAGE_SIZE) + taken[PAGE_SIZE:]
+    assert snapshot.take(DOMAIN, other) == taken
+    at = snapshot.NOTE_ADDRESS
+    assert take(memory[:at] + bytes(PAGE_SIZE) + memory[at + PAGE_SIZE:], monkeypatch) is None
 
 
 def test_what_is_published_wrongly_is_not_taken(kernel: Program,

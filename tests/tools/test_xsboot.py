@@ -24,6 +24,7 @@ from tools.boot import (
     libxen,
     process,
     region,
+    rescue,
 )
 from tools.boot.failure import BootError
 from tools.boot.foreign import ForeignMemory
@@ -34,6 +35,7 @@ from tools.boot.libxen import (
     Domain,
 )
 from tools.boot.place import Place, parse_place, place_in
+from tools.xsboot import main as xsboot_main
 
 ROOT = Path(__file__).resolve().parents[2]
 XSBOOT = str(ROOT / "tools" / "xsboot")
@@ -223,6 +225,60 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert region.load(str(path)) == some_region() and os.listdir(tmp_path) == ["saved"]
 
 
+def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    path, other = tmp_path / "saved", tmp_path / "other"
+    assert region.load_own(str(path)) is None
+    other.write_bytes(b"theirs")
+    for make in (os.symlink, os.link):
+        make(other, f"{path}.unfinished")
+        region.save(str(path), b"ours")
+        assert other.read_bytes() == b"theirs" and region.load_own(str(path)) == b"ours"
+        path.unlink()
+        make(other, path)
+        assert region.load_own(str(path)) is None
+        path.unlink()
+    os.mkfifo(f"{path}.unfinished")
+    region.save(str(path), b"ours")
+    assert path.is_file()
+    made = path.stat().st_ino
+    os.close(region.create(str(path)))
+    assert path.stat().st_ino == made
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert region.load_own(str(path)) is None
+    os.close(region.create(str(path)))
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_core_dump_is_whole_or_not_there(fails: bool, tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dumping:
+        """Xen."""
+
+        def dump_core(self, domid: int, path: str) -> None:
+            """Begins, at least."""
+            Path(path).write_bytes(b"core of %d" % domid)
+            if fails:
+                raise BootError("no more")
+    monkeypatch.setattr("tools.xsboot.Xen", Dumping)
+    path = tmp_path / "core"
+    assert xsboot_main(["core", "7", str(path)]) == fails
+    assert os.listdir(tmp_path) == ([] if fails else ["core"])
+    assert fails or path.read_bytes() == b"core of 7"
+
+
+@pytest.mark.parametrize("words", [("back", "7", "file"), ("rescue",), ("watch",)])
+def test_beside_a_watcher(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                          capsys: pytest.CaptureFixture[str]) -> None:
+    saved = str(tmp_path / "saved")
+    monkeypatch.setattr("tools.xsboot.Xen", OnePvhDomain)
+    monkeypatch.setattr("tools.xsboot.SAVED", saved)
+    with rescue.alone(saved):
+        assert xsboot_main([*words]) == 1
+    assert "another xsboot watches or rescues already" in capsys.readouterr().err
+
+
 # -- processes
 
 
@@ -237,7 +293,14 @@ def test_a_process_is_ended_and_started_with_its_own_words(monkeypatch: pytest.M
     assert child.wait(TIMEOUT_S) < 0 and len(said) == 1
     assert daemon.arguments == [b"sleep", b"1000.5"] and daemon.environment[b"MARK"] == b"x=y"
     assert daemon.directory == str(tmp_path)
-    again = process.start(daemon)
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text("ascii")
+    own.write_text("100", "ascii")
+    try:
+        again = process.start(daemon)
+    finally:
+        own.write_text(before, "ascii")
+    assert Path(f"/proc/{again.pid}/oom_score_adj").read_text("ascii") == "0\n"
     assert again.poll() is None
     again.kill()
     again.wait(TIMEOUT_S)

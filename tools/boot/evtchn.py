@@ -6,11 +6,14 @@ dom0's kernel, which has bound it to an interrupt of its own, takes no other. So
 made again under the same number, for a daemon in dom0: Xen's side of it is another one then, and
 the kernel's is as it was.
 
-V1. Whatever happens: the port is dom0's kernel's, or there is none under its number.
+V1. Xen gives out the lowest number that is free. So all below are taken first: until the port is
+    closed nothing has changed, and it is made again by the next call.
+V2. If another program of dom0 comes between those two, its number is lost until the next boot.
 Knows nothing of the ring."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -31,16 +34,26 @@ def take(xen: Xen, port: int) -> None:
     """Raises BootError. Nobody may have bound its other end."""
     if xen.is_connected(port):
         raise BootError(f"port {port} of dom0's ring is served by somebody")
-    others: list[int] = []
-    close(port)
+    others = [make(xen)]
     try:
-        while (new := xen.call("xc_evtchn_alloc_unbound", DOMID_SELF, DOMID_SELF)) != port:
-            others.append(new)
+        while others[-1] < port:
             if len(others) == PORTS_MAX:
-                raise BootError(f"Xen does not give port {port} of dom0's ring again")
+                raise BootError(f"{PORTS_MAX} ports below {port}, of dom0's ring, are free")
+            others.append(make(xen))
+        close(port)
+        others.append(make(xen))
+        if others[-1] != port:
+            raise BootError(f"Xen does not give port {port} of dom0's ring again")
+        others.pop()
     finally:
         for other in others:
-            close(other)
+            with contextlib.suppress(BootError):
+                close(other)
+
+
+def make(xen: Xen) -> int:
+    """A port of dom0, for dom0. Raises BootError."""
+    return xen.call("xc_evtchn_alloc_unbound", DOMID_SELF, DOMID_SELF)
 
 
 def close(port: int) -> None:

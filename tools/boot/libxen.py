@@ -45,7 +45,7 @@ CONTROL = {
     "xc_domain_set_memory_map": (_P, _U, _P, _U), "xc_domain_set_virq_handler": (_P, _U, _I),
     "xc_evtchn_alloc_unbound": (_P, _U, _U), "xc_domain_pause": (_P, _U),
     "xc_evtchn_status": (_P, _P), "xc_domain_unpause": (_P, _U), "xc_domain_destroy": (_P, _U),
-    "xc_vcpu_getcontext": (_P, _U, _U, _P), "xc_sched_credit2_domain_set": (_P, _U, _P),
+    "xc_sched_credit2_domain_set": (_P, _U, _P),
     "xc_domain_set_memmap_limit": (_P, _U, ctypes.c_ulong),
 }
 GUEST = {

@@ -5,6 +5,7 @@ Knows nothing of what they do."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,10 +41,15 @@ def describe(pid: int) -> Daemon | None:
 
 
 def start(daemon: Daemon) -> subprocess.Popen[bytes]:
-    """Start it again. Raises BootError."""
+    """Start it again; that we may be spared when memory is short is not for it. Raises BootError.
+    """
     try:
-        return subprocess.Popen(daemon.arguments, env=daemon.environment, cwd=daemon.directory,
-                                stdin=subprocess.DEVNULL, start_new_session=True)
+        child = subprocess.Popen(daemon.arguments, env=daemon.environment, cwd=daemon.directory,
+                                 stdin=subprocess.DEVNULL, start_new_session=True)
+        with contextlib.suppress(OSError), open(f"/proc/{child.pid}/oom_score_adj", "w",
+                                                encoding="ascii") as file:
+            file.write("0")
+        return child
     except OSError as error:
         raise BootError(f"{os.fsdecode(daemon.arguments[0])} cannot be started again: "
                         f"{error.strerror}") from error

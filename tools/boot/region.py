@@ -5,11 +5,16 @@ believed.
 B1. Nothing is written to a domain, and no domain is given up, before the bytes are a region's by
     one superblock at least.
 B2. A file is complete under its name, or is not there under it.
+B3. In /dev/shm everybody may make files: what is not our own is neither read nor written to, but
+    for a region that somebody has named on the command line.
 Knows nothing of what the records say."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
 from collections.abc import Sequence
 
 from persist import layout
@@ -21,7 +26,8 @@ from tools.boot.foreign import ForeignMemory
 from tools.boot.place import Place
 
 UNFINISHED = ".unfinished"
-SAVE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+OWN_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+SAVE_FLAGS = os.O_WRONLY | os.O_CREAT | OWN_FLAGS
 
 
 class Bytes:
@@ -97,10 +103,40 @@ def load(path: str) -> bytes:
     return data
 
 
+def load_own(path: str) -> bytes | None:
+    """What save() has written. None: there is nothing, or it is not ours (B3). Raises BootError."""
+    try:
+        with open(os.open(path, os.O_RDONLY | OWN_FLAGS), "rb") as file:
+            return file.read() if _is_own(file.fileno()) else None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return None
+        raise BootError(f"{path}: {error.strerror}") from error
+
+
+def create(path: str) -> int:
+    """A descriptor to write to a file, made if there is none; one that is not ours goes away (B3).
+    Raises OSError."""
+    with contextlib.suppress(OSError):
+        fd = os.open(path, SAVE_FLAGS, 0o600)
+        if _is_own(fd):
+            return fd
+        os.close(fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, SAVE_FLAGS | os.O_EXCL, 0o600)
+
+
+def _is_own(fd: int) -> bool:
+    status = os.fstat(fd)
+    return (stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+            and status.st_nlink == 1)
+
+
 def prepare(path: str, size: int) -> None:
     """Have room for save(), which is faster then. Raises BootError."""
     try:
-        with open(os.open(path + UNFINISHED, SAVE_FLAGS, 0o600), "wb") as file:
+        with open(create(path + UNFINISHED), "wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
         raise BootError(f"{path}: {error.strerror}") from error
@@ -110,7 +146,7 @@ def save(path: str, data: bytes) -> None:
     """Write a file (B2), readable by its owner alone. Raises BootError."""
     unfinished = path + UNFINISHED
     try:
-        with open(os.open(unfinished, SAVE_FLAGS, 0o600), "wb") as file:
+        with open(create(unfinished), "wb") as file:
             file.write(data)
             file.truncate()
             file.flush()

@@ -6,16 +6,19 @@ R1. The dead domain is given up only when its region's bytes are in a file, with
 R2. The file goes away when the successor has answered, and not before.
 R3. Nothing here needs an answer of xenstore until the successor runs.
 R4. A successor that has run is never replaced by the file: it may have served already.
+R5. One at a time (alone()): a second one would take the first one's successor for the dead domain.
 The rings go on because nothing of theirs was the domain's but the number: dom0's and the guests'
 ports and grants name the domid. What they asked for meanwhile waits in their rings, as with any
 crash (ring/README.md)."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +34,7 @@ KERNELS = Path(__file__).resolve().parents[2] / "build" / "image"
 GONE_AT_ONCE_S = 0.01
 GONE_S = 5.0
 ANSWER_S = 20.0
+LOCK = ".lock"  # behind the path; the file stays
 Tell = Callable[[str], None]
 
 
@@ -53,6 +57,24 @@ class Remains(NamedTuple):
     data: bytes
 
 
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[None]:
+    """R5, for all that keep the region at `path`. Raises BootError if somebody is at work."""
+    try:
+        fd = region.create(path + LOCK)
+    except OSError as error:
+        raise BootError(f"{path}{LOCK}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise BootError(f"{path}{LOCK}: another xsboot watches or rescues already") from error
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
 def plan_of(domain: Domain, image: Image, port: int) -> Plan:
     """The successor of a domain."""
     kernel = image.kernel or str(KERNELS / ("kernel.elf" if domain.is_pvh else "kernel-pv.elf"))
@@ -68,7 +90,7 @@ def gather(memory: ForeignMemory, domain: Domain, image: Image, path: str) -> Re
     return _keep(Remains(plan, image.place, region.copy(memory)), path)
 
 
-def open_region(xen: Xen, domain: Domain, place: Place) -> ForeignMemory:
+def open_region(domain: Domain, place: Place) -> ForeignMemory:
     """The region of a domain. To be closed before it is destroyed. Raises BootError."""
     return ForeignMemory(domain.domid, place, frames=frames.of_domain(domain, place))
 
@@ -83,14 +105,14 @@ def _keep(remains: Remains, path: str) -> Remains:
     return remains
 
 
-def gather_from(xen: Xen, source: str | None, domain: Domain | None, image: Image,
-                domid: int | None, is_pv: bool, path: str) -> Remains:
+def gather_from(source: str | None, domain: Domain | None, image: Image, domid: int | None,
+                is_pv: bool, path: str) -> Remains:
     """As gather(), with the region in the file `source` if that is given: then the domain may be
     gone, which was a PV domain if `is_pv` says so. Raises BootError."""
     if source is None:
         if domain is None:
             raise BootError("there is no xenstore domain; --from FILE goes on with a region")
-        with open_region(xen, domain, image.place) as memory:
+        with open_region(domain, image.place) as memory:
             return gather(memory, domain, image, path)
     data = region.load(source)
     if domain is None:
@@ -119,15 +141,15 @@ def has_region(xen: Xen, domid: int) -> bool:
 
 def recall(path: str) -> Remains | None:
     """What gather() has left there, unless it came to its good end. Raises BootError."""
-    if not os.path.exists(path):
+    data, words = region.load_own(path), region.load_own(f"{path}.json")
+    if data is None:
         return None
-    data = region.load(path)
+    region.check_is_region(data, path)
     try:
-        with open(f"{path}.json", encoding="utf-8") as file:
-            about = json.load(file)
+        about = json.loads(words or b"")
         place = parse_place(about.pop("place"))
         plan = Plan(**{**about, "handle": bytes.fromhex(about["handle"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise BootError(f"{path}.json: {error}") from error
     return Remains(plan, place, data)
 
@@ -157,7 +179,8 @@ def revive(xen: Xen, remains: Remains, files: Files, start: bytes | None, tell: 
         if start is not None:
             place = snapshot.place_of(start, remains.place)
             if place.address + place.size <= remains.plan.memory_mib << 20:
-                region.put(domid, place, start, numbers)
+                with contextlib.suppress(BootError):  # what is in its way may lie there
+                    region.put(domid, place, start, numbers)
         xen.tell_of_deaths(domid)
         xen.prefer(domid)
         watch.lap("filling")

@@ -4,7 +4,8 @@
 W1. Only a domain that has shut down, or that Xen has shut down, is rescued: what runs and does not
     answer is the server's own watchdog's, and the kernel's xen-watchdog=.
 W2. After a failure, and once YOUNG_FREE domains in a row have died young, each pause is longer
-    than the last: somebody may kill it often, but what cannot live does not take dom0's time.
+    than the last, until one has lived: somebody may kill it often, but what cannot live does not
+    take dom0's time.
 W3. A rescue that was interrupted is taken up by the next watcher (rescue.R1), with the snapshot
     that the last one has kept.
 W4. The region of a domain that runs stays mapped, which saves time when it has ended; that of one
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 
 from tools.boot import region, rescue, snapshot, urgency
@@ -65,7 +67,7 @@ class Watcher:
 
     def get_ready(self) -> None:
         """What can be done while the domain runs: its region is mapped, there is room for it in a
-        file, and its snapshot is taken, if there is none yet."""
+        file, and its snapshot is taken: it has another one if it could not use ours."""
         with urgency.patient():
             self._get_ready()
 
@@ -74,13 +76,13 @@ class Watcher:
         if domain is None or domain.is_dying:
             return
         with contextlib.suppress(BootError):
-            self._memory = rescue.open_region(self._xen, domain, self._image.place)
+            self._memory = rescue.open_region(domain, self._image.place)
             region.prepare(self._path, self._image.place.size)
-        if self._start is None:
-            self._start = snapshot.take(self._xen, domain)
-            if self._start is not None:
-                with contextlib.suppress(BootError):
-                    region.save(self._path + START, self._start)
+        found = snapshot.take(domain, self._start)
+        if found is not None and found is not self._start:
+            self._start = found
+            with contextlib.suppress(BootError):
+                region.save(self._path + START, found)
 
     def close(self) -> None:
         """Let the domain go."""
@@ -90,23 +92,30 @@ class Watcher:
 
     def _gather(self, domain: Domain) -> Remains:
         if self._memory is None:
-            self._memory = rescue.open_region(self._xen, domain, self._image.place)
+            self._memory = rescue.open_region(domain, self._image.place)
         try:
             return rescue.gather(self._memory, domain, self._image, self._path)
         finally:
             self.close()
 
     def _snapshot_of_before(self) -> bytes | None:
-        with contextlib.suppress(OSError), open(self._path + START, "rb") as file:
-            return file.read()
+        with contextlib.suppress(BootError):
+            return region.load_own(self._path + START)
         return None
+
+    def _clean_up(self) -> None:
+        """Nothing of ours takes memory when there is nothing to watch."""
+        self.close()
+        for name in (self._path + START, self._path + region.UNFINISHED):
+            with contextlib.suppress(OSError):
+                os.unlink(name)
 
     def look(self) -> None:
         """One look, and a rescue if need be. Raises BootError if the domain is gone."""
         domain = self._xen.domain(self._domid)
         if self._remains is None:
             if domain is None or domain.is_dying:
-                self.close()
+                self._clean_up()
                 raise BootError(f"domain {self._domid} is destroyed, and its region with it; start "
                                 "the xenstore anew")
             if not domain.has_ended:
@@ -126,11 +135,13 @@ class Watcher:
         except BootError as error:
             self._tell(f"the rescue has failed: {error}")
             self._start = None
-            self._pause_s = longer(self._pause_s)
-            if rescue.has_region(self._xen, self._domid):  # rescue.R4
-                self._remains = None
-                rescue.forget(self._path)
-                self.get_ready()
+            if not rescue.has_region(self._xen, self._domid):
+                self._pause_s = longer(self._pause_s)
+                return
+            self._remains = None  # rescue.R4
+            self._young, self._alive_since_s = YOUNG_FREE, time.monotonic()  # W2
+            rescue.forget(self._path)
+            self.get_ready()
             return
         self._remains = None
         rescue.forget(self._path)

@@ -22,6 +22,6 @@ while (domain := xen.domain(int(sys.argv[1]))) is not None and not domain.has_en
 assert domain is not None
 kernel = "/lab/stub/kernel.elf" if domain.is_pvh else "/lab/stub/kernel-pv.elf"
 image = rescue.Image(kernel, "/lab/stub/initrd.cpio", sys.argv[2], place_in(sys.argv[2]))
-with rescue.open_region(xen, domain, image.place) as memory:
+with rescue.open_region(domain, image.place) as memory:
     rescue.gather(memory, domain, image, SAVED)
 xen.destroy(domain.domid)

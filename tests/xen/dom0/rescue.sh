@@ -64,11 +64,12 @@ done
 
 [ -z "$busy_pids" ] || kill $busy_pids
 
-# A watcher that is killed, a domain that dies then, half of a rescue, and the next watcher.
+# A watcher that is killed, a domain that dies then (in the last of the ways), half of a rescue by
+# somebody who has had nothing of it mapped before, and the next watcher.
 kill -9 $watch_pid
 wait $watch_pid 2>/dev/null
 before=$(rescues)
-in_server python3 /lab/crash_domain.py "$stub" xen >/tmp/outage 2>&1 &
+in_server python3 /lab/crash_domain.py "$stub" "$kind" >/tmp/outage 2>&1 &
 outage_pid=$!
 check_that half-a-rescue "$(uptime_s)" in_server python3 /lab/half_rescue.py "$stub" "$STUB_WORDS"
 start_watch
