@@ -66,7 +66,7 @@ def test_what_else_was_done(phase: int, payload: bytes, words: str) -> None:
 
 def begun(cause: str, is_clean: bool = False, number: int = 2) -> Begun:
     damages = [(0x40, 64, "records 2 to 3 do not verify")]
-    return Begun(5, Life(0, number, 0, 0, "corrupt", damages, cause), is_clean)
+    return Begun(5 if number > 1 else 1, Life(0, number, 0, 0, "corrupt", damages, cause), is_clean)
 
 
 def test_why_a_life_ended() -> None:

@@ -44,7 +44,7 @@ def ending_lines(begun: Begun, found: Death | None) -> list[str]:
     """Why the life before has ended, and what this one has met: the first line says it all."""
     life = begun.life
     if begun.is_clean:
-        lines = ["nothing was there before" if life.number == 1 else "ended on purpose"]
+        lines = ["nothing was there before" if begun.sequence == 1 else "ended on purpose"]
     else:
         lines = death_lines(life.cause, found)
     lines += ["", f"The region was found: {life.outcome}."]
