@@ -17,9 +17,10 @@ from app.replay import FoundStream, Replay
 from persist.region import Medium
 from persist.slots import read_slots
 from tools.dump import moment
+from tools.dump.arguments import clean_path, number
 from tools.dump.output import Output
 from tools.dump.past import SERVER_TYPE, Change, Moved, Past, read_past
-from tools.dump.text import clean_path, effect_text, head, text, when
+from tools.dump.text import effect_text, head, text, when
 
 STATES = {RESETTING: "being reset", CONNECTED: "connected", LEAVING: "leaving"}
 
@@ -40,14 +41,14 @@ def add_arguments(commands: Any) -> None:
     """The commands' part of the command line."""
     parser = commands.add_parser("connections", help="rings: where they stand, what they are owed, "
                                  "what they did last")
-    parser.add_argument("-d", "--domain", metavar="DOMID", type=int)
+    parser.add_argument("-d", "--domain", metavar="DOMID", type=number)
     parser.set_defaults(command=show_connections)
     watch = commands.add_parser(
         "watch", help="the watches of rings, now or at a moment",
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=moment.WORDS)
     watch.add_argument("path", metavar="PATH", nargs="?", type=clean_path,
                        help="only those that hear of a change of this path")
-    watch.add_argument("-d", "--domain", metavar="DOMID", type=int)
+    watch.add_argument("-d", "--domain", metavar="DOMID", type=number)
     watch.add_argument("--at", metavar="MOMENT", default="end")
     watch.set_defaults(command=show_watches)
 

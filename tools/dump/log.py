@@ -14,6 +14,7 @@ from persist.history import Gap, follow
 from persist.record import Record
 from persist.region import Medium
 from tools.dump import moment
+from tools.dump.arguments import clean_path, number
 from tools.dump.moment import Moment
 from tools.dump.output import Output
 from tools.dump.past import (
@@ -31,7 +32,6 @@ from tools.dump.past import (
 )
 from tools.dump.text import (
     change_fields,
-    clean_path,
     concerns,
     difference_texts,
     effect_text,
@@ -64,8 +64,8 @@ def add_arguments(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=LOG_EXAMPLES + moment.WORDS)
     log.add_argument("paths", metavar="PATH", nargs="*", type=clean_path,
                      help="only changes at or below it; or an item, such as domain.7")
-    log.add_argument("-n", metavar="N", type=_count, dest="last", help="only the last N")
-    log.add_argument("-d", "--domain", metavar="DOMID", type=_count,
+    log.add_argument("-n", metavar="N", type=number, dest="last", help="only the last N")
+    log.add_argument("-d", "--domain", metavar="DOMID", type=number,
                      help="only what this domain has asked for")
     log.add_argument("--since", metavar="MOMENT", help="only what came behind it")
     log.add_argument("--until", metavar="MOMENT", help="only what came before it, and it")
@@ -80,12 +80,6 @@ def add_arguments(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     blame.add_argument("path", metavar="PATH", nargs="?", default="/", type=clean_path)
     blame.set_defaults(command=show_blame)
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number, not {word!r}")
-    return int(word)
 
 
 # -- log

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from typing import Any
 
+from tools.dump.text import text
+
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35",
            "cyan": "36", "dim": "2", "bold": "1"}
 
@@ -70,6 +72,5 @@ class Output:
 def _plain(value: Any) -> Any:
     """What JSON has no word for: bytes as C xenstore prints them."""
     if isinstance(value, bytes):
-        return "".join(chr(byte) if 32 <= byte < 127 and byte not in b'\\"' else f"\\x{byte:02x}"
-                       for byte in value)
+        return text(value)
     raise TypeError(f"{type(value).__name__} has no place in JSON")

@@ -12,16 +12,15 @@ import time
 from collections import Counter
 from typing import Any, NamedTuple
 
-from app.__main__ import UsageError, parse_size
 from app.domain import Known
 from app.path import Path
 from persist.history import Gap
 from persist.region import Medium, RegionError, open_region
 from persist.slots import read_slots
-from tools.dump import fresh, moment, stream
+from tools.dump import arguments, fresh, moment, stream
 from tools.dump.connections import domains_of, watches_of
 from tools.dump.fresh import TooLargeError
-from tools.dump.outfile import OutputError, new_file
+from tools.dump.outfile import OutputError, create, new_file
 from tools.dump.output import Output
 from tools.dump.past import Past
 from tools.dump.state import State
@@ -70,8 +69,8 @@ def add_arguments(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG)
     parser.add_argument("file", metavar="FILE", help="what is made; there when it is whole")
     parser.add_argument("--at", metavar="MOMENT", default="end")
-    parser.add_argument("--size", metavar="SIZE", type=_size, help="of the region: bytes, or with "
-                        "K, M, G (default: as the source's)")
+    parser.add_argument("--size", metavar="SIZE", type=arguments.size, help="of the region: "
+                        "bytes, or with K, M, G (default: as the source's)")
     parser.add_argument("--force", action="store_true", help="replace FILE, if it is there")
     parser.add_argument("--stream", action="store_true", help="a migration stream, no region")
     parser.add_argument("--stream-version", metavar="N", type=int, choices=stream.VERSIONS,
@@ -85,22 +84,12 @@ def add_arguments(commands: Any) -> None:
     parser.set_defaults(command=restore)
 
 
-def _size(word: str) -> int:
-    try:
-        return parse_size(word)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(f"{word}: expected a number, or one with K, M or G"
-                                         ) from error
-
-
 def _descriptors(word: str) -> tuple[int, int]:
-    first, _, second = word.partition(",")
-    return int(first), int(second)
+    return arguments.pair(word, ",", "SOCKET,EVTCHN")
 
 
 def _port(word: str) -> tuple[int, int]:
-    domid, _, port = word.partition("=")
-    return int(domid), int(port)
+    return arguments.pair(word, "=", "DOMID=PORT")
 
 
 def restore(region: Medium, options: argparse.Namespace, out: Output) -> int:
@@ -191,7 +180,7 @@ def _write_stream(region: Medium, found: Restorable, place: str,
             replay.apply_slot(slot)
         inputs = {epoch: one.input for epoch, one in replay.streams.items()}
     data = stream.encode(found.state, inputs, receiver)
-    with open(place, "xb") as file:
+    with create(place) as file:
         file.write(data)
     return (f"a migration stream, version {receiver.version},", len(data),
             *_not_in_stream(found.state, receiver))

@@ -134,8 +134,3 @@ def is_wanted(key: Path | str, wanted: list[str]) -> bool:
         return any(key == word or key.startswith(word + ".") for word in wanted)
     name = text(key)
     return any(word == "/" or name == word or name.startswith(word + "/") for word in wanted)
-
-
-def clean_path(word: str) -> str:
-    """A path as somebody writes it: without the slash at its end."""
-    return word.rstrip("/") or "/" if word.startswith("/") else word

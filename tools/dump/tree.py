@@ -11,11 +11,11 @@ from app.path import Path
 from app.tree import Node
 from persist.region import Medium
 from tools.dump import moment
+from tools.dump.arguments import clean_path
 from tools.dump.output import Output
 from tools.dump.past import Past, read_past
 from tools.dump.state import Difference
 from tools.dump.text import (
-    clean_path,
     concerns,
     difference_fields,
     difference_texts,
