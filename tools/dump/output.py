@@ -42,6 +42,10 @@ class Output:
         elif fields:
             print(json.dumps(fields, default=_plain), file=self._stream)
 
+    def note(self, words: str) -> None:
+        """What people are told where otherwise there would be nothing, or not all; no program."""
+        self.say(self.paint("dim", f"({words})"))
+
     def paint(self, colour: str, words: str) -> str:
         """`words` in a colour of COLOURS, where there are colours."""
         return f"\x1b[{COLOURS[colour]}m{words}\x1b[0m" if self.has_colour and words else words

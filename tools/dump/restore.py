@@ -18,8 +18,8 @@ from persist.history import Gap
 from persist.region import Medium, RegionError, open_region
 from persist.slots import read_slots
 from tools.dump import arguments, fresh, moment, stream
-from tools.dump.connections import domains_of, watches_of
 from tools.dump.fresh import TooLargeError
+from tools.dump.items import domains_of, watches_of
 from tools.dump.outfile import OutputError, create, new_file
 from tools.dump.output import Output
 from tools.dump.past import Past

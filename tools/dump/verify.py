@@ -12,9 +12,10 @@ from app.seal import Sealer
 from persist import oid
 from persist.region import Medium
 from tools.dump import moment
+from tools.dump.changes import saved_text
 from tools.dump.output import Output
 from tools.dump.past import Carried, Change, Lost, Past, Sealed, read_past
-from tools.dump.text import saved_text, text
+from tools.dump.text import text
 
 EXIT_DIFFERS = 1
 
