@@ -61,7 +61,9 @@ class Output:
             return
         with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
             self._stream.close()
-        self._pager.wait()
+        while self._pager.poll() is None:
+            with contextlib.suppress(KeyboardInterrupt):  # it is the pager's: the terminal, too
+                self._pager.wait()
 
     def _page(self) -> None:
         words = os.environ.get("PAGER", "less").split()
