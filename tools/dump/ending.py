@@ -23,7 +23,7 @@ from persist.intent import Intent, read_intent
 from persist.region import Medium, RegionFile
 from tools.dump.items import domains_of
 from tools.dump.past import Begun, Change, Past
-from tools.dump.text import printable, request_words
+from tools.dump.text import damage_text, printable, request_words
 
 SILENT = "it said nothing of its end: killed, or out of power"
 LAST_WORDS_MAX = 1 << 16
@@ -48,8 +48,7 @@ def ending_lines(begun: Begun, found: Death | None) -> list[str]:
     else:
         lines = death_lines(life.cause, found)
     lines += ["", f"The region was found: {life.outcome}."]
-    return lines + [f"DAMAGE at log position {position:#x}, {size} bytes: {printable(reason)}"
-                    for position, size, reason in life.damages]
+    return lines + [f"DAMAGE at log {damage_text(*one)}" for one in life.damages]
 
 
 def death_lines(cause: str, found: Death | None) -> list[str]:
@@ -92,8 +91,8 @@ def present_lines(region: Medium, past: Past) -> list[str]:
         lines += ["", *_intent_lines(intent, recovery.state.sequence, past)]
     lines += _said_lines(said)
     lines += [""] * bool(recovery.damages)
-    return lines + [f"DAMAGE at log position {one.position:#x}, {one.size} bytes: "
-                    f"{printable(one.reason)}" for one in recovery.damages]
+    return lines + [f"DAMAGE at log {damage_text(one.position, one.size, one.reason)}"
+                    for one in recovery.damages]
 
 
 def last_words(region: Medium) -> str:

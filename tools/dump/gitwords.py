@@ -19,7 +19,7 @@ from app.lastwords import telling
 from app.wire import XS_TRANSACTION_END
 from tools.dump.changes import effect_texts
 from tools.dump.past import SERVER_TYPE, Change
-from tools.dump.text import operation, printable, text
+from tools.dump.text import damage_text, operation, printable, text
 
 SHOWN = 40  # effects in a body
 CUT = 300  # characters of one
@@ -82,8 +82,7 @@ def life_message(life: Life) -> bytes:
     lines.append(f"Began at {moment(life.time_us)}.")
     if life.cause:
         lines += [f"The life before ended by: {printable(telling(life.cause))}"]
-    lines += [f"Dropped {size} bytes at position {position:#x}: {printable(reason)}"
-              for position, size, reason in life.damages]
+    lines += [f"Dropped: {damage_text(*one)}" for one in life.damages]
     return "\n".join([*lines, ""]).encode()
 
 

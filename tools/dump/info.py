@@ -18,7 +18,7 @@ from tools.dump.changes import saved_text
 from tools.dump.ending import last_words
 from tools.dump.output import Output
 from tools.dump.past import read_past
-from tools.dump.text import printable, request_words, when
+from tools.dump.text import damage_text, printable, request_words, when
 
 
 def add_arguments(commands: Any) -> None:
@@ -44,7 +44,7 @@ def show_info(region: Medium, options: argparse.Namespace, out: Output) -> int:
     _show_log(region, found, dict(past.kinds.most_common()), out)
     _show_state(replay, out)
     for damage in found.damages:
-        _say(out, "DAMAGE", f"position {damage.position:#x}, {damage.size} bytes: {damage.reason}")
+        _say(out, "DAMAGE", damage_text(damage.position, damage.size, damage.reason))
     for note in found.notes:
         _say(out, "note", note)
     if found.damages:

@@ -14,7 +14,7 @@ from persist.region import Medium
 from tools.dump.ending import death_lines, death_of, last_words, present_lines
 from tools.dump.output import Output
 from tools.dump.past import SERVER_TYPE, Begun, Change, Ended, Lost, Past, read_past
-from tools.dump.text import operation, when
+from tools.dump.text import damage_text, operation, when
 
 ON_PURPOSE, CRASH, OPEN = "on purpose", "a crash", "it runs, or has just crashed"
 
@@ -98,8 +98,7 @@ def show_crashes(region: Medium, options: argparse.Namespace, out: Output) -> in
     for life in shown:
         lines = [] if life.end == ON_PURPOSE else (
             death_lines(life.cause, life.death) if life.next_us else present_lines(region, past))
-        lines += [f"its start dropped {size} bytes at {position:#x}: {reason}"
-                  for position, size, reason in life.damages]
+        lines += [f"its start dropped: {damage_text(*one)}" for one in life.damages]
         out.say("\n".join([_title(life, out), *(f"    {line}" for line in lines)]),
                 **_fields(life, lines))
     crashed = sum(life.end == CRASH for life in found)

@@ -39,7 +39,7 @@ from tools.dump.past import (
     Sealed,
     read_past,
 )
-from tools.dump.text import operation, text, when
+from tools.dump.text import damage_text, operation, text, when
 
 LOG_EXAMPLES = """examples:
   xsdump REGION log -n 20                                   the last 20 changes
@@ -206,8 +206,7 @@ def _show_begun(event: Begun, out: Output) -> None:
              + ("" if event.is_clean else ", after a crash")]
     if life.cause:
         lines.append(f"         the last one ended by: {telling(life.cause)}")
-    lines += [f"         dropped {size} bytes at {position:#x}: {reason}"
-              for position, size, reason in life.damages]
+    lines += [f"         dropped: {damage_text(*one)}" for one in life.damages]
     out.say("\n".join(out.paint("bold", line) for line in lines), event="begun",
             sequence=event.sequence, time_us=life.time_us, life=life.number,
             outcome=life.outcome, is_clean=event.is_clean, cause=life.cause,

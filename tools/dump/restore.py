@@ -25,7 +25,7 @@ from tools.dump.output import Output
 from tools.dump.past import Past
 from tools.dump.state import State
 from tools.dump.stream import Receiver
-from tools.dump.text import text
+from tools.dump.text import damage_text, text
 
 EXIT_INCOMPLETE = 1
 NAMED_MAX = 10  # lost parents that are named one by one
@@ -123,12 +123,12 @@ def find(region: Medium, word: str) -> Restorable | None:
     assert past.found is not None
     problems = []
     if not past.is_whole:  # else the digest proves that damage has taken nothing that counts
-        damages = {one.position: f"position {one.position:#x}, {one.size} bytes do not verify: "
-                   f"{one.reason}" for one in past.found.damages}
+        damages = {one.position: damage_text(one.position, one.size, one.reason)
+                   for one in past.found.damages}
         for one in past.entries:
             if isinstance(one, Gap):
-                damages.setdefault(one.position, f"position {one.position:#x}, {one.size} bytes "
-                                   "do not verify")
+                damages.setdefault(one.position, damage_text(one.position, one.size,
+                                                             "old history does not verify"))
         problems = [*damages.values(), "the digest does not prove that all is here: a part of what "
                     "this state rests on was cleaned away, or is damaged"]
     return Restorable(past, past.sequence, problems)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How people are told of bytes, permissions, times and requests: one place for all commands.
+"""How people are told of bytes, permissions, times, requests, damage: one place for all commands.
 
 Knows nothing of regions, records and changes (changes.py)."""
 
@@ -39,6 +39,11 @@ def when(time_us: int) -> str:
 def permissions(node: Node) -> str:
     """A node's permissions: n0,r5."""
     return text(perms_text(node.perms.wire))
+
+
+def damage_text(position: int, size: int, reason: str) -> str:
+    """Bytes of the log that do not verify."""
+    return f"position {position:#x}, {size} bytes: {printable(reason)}"
 
 
 def operation(type_: int) -> str:
