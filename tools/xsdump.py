@@ -16,13 +16,14 @@ from tools.dump import connections, git, info, lives, log, page, restore, stat, 
 from tools.dump.moment import MomentError
 from tools.dump.outfile import OutputError
 from tools.dump.output import Output
-from tools.dump.source import open_any
+from tools.dump.source import Source, open_any
 
 ADDERS: tuple[Callable[..., None], ...] = tuple(
     module.add_arguments for module in (
         info, log, tree, lives, connections, stat, verify, restore, git, page))
 EXIT_USAGE = 2
 EXIT_UNREADABLE = 3
+EXIT_INTERRUPTED = 130
 
 EXAMPLES = """examples:
   tools/xsdump /dev/shm/tardigrade-1a2b3c4d.region info
@@ -41,7 +42,7 @@ EXAMPLES = """examples:
   tools/xsdump REGION.damaged-1 restore new.region          all that can be saved of it
 
 exit codes: 0 all is well, 1 verify found a difference, there is no such node, or what was restored
-is not complete, 2 wrong arguments, 3 no readable region
+is not complete, 2 wrong arguments, 3 no readable region, 130 interrupted
 """
 
 
@@ -52,8 +53,7 @@ def main(arguments: list[str]) -> int:
         region = open_any(options.source)
         out = Output(options.is_json, options.colour, options.has_pager)
         try:
-            code: int = options.command(region, options, out)
-            out.close()
+            code = _run(region, options, out)
         finally:
             region.close()
     except RegionError as error:
@@ -67,7 +67,18 @@ def main(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return 0
+        return EXIT_INTERRUPTED
+    return code
+
+
+def _run(region: Source, options: argparse.Namespace, out: Output) -> int:
+    """The exit code. An interrupt is no answer, neither a good nor a bad one; what was said until
+    then is there to be read."""
+    try:
+        code: int = options.command(region, options, out)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    out.close()
     return code
 
 

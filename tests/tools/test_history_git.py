@@ -285,7 +285,8 @@ def test_progress(region: ArrayMedium, tmp_path: Path, monkeypatch: pytest.Monke
 
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setattr("tools.dump.git.PROGRESS_S", 0)
+    monkeypatch.setattr("tools.dump.progress.FIRST_S", 0)
+    monkeypatch.setattr("tools.dump.progress.AGAIN_S", 0)
     assert archive(region, tmp_path / "a", "--bare") == 0
     shown = terminal.getvalue().split("\r")
     assert "%, " in shown[20] and " commits, " in shown[20] and " a second" in shown[20]

@@ -201,3 +201,32 @@ def test_the_command(recorded: Path, tmp_path: Path) -> None:
     assert xsdump(recorded, "html", str(tmp_path), "--last", "0")[0] == 2
     assert xsdump(recorded, "html", "/dev/null") == (0, "") and not Path("/dev/null").is_file()
     assert [one.name for one in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_last_life_that_has_said_why_it_ends(browser: Browser, recorded: Path,
+                                               tmp_path: Path) -> None:
+    """It counts as a crash, and looks like one; without its words nobody can know."""
+    region, counts = tmp_path / "region", []
+    region.write_bytes(recorded.read_bytes())
+    for words in ("", "RuntimeError: said"):
+        Path(f"{region}.crash").write_text(words)
+        browser.open(write_page(region))
+        counts.append(browser.value("tardigrade.past.crashes.filter(isDeath).length"))
+    assert counts[1] == counts[0] + 1
+    assert "RuntimeError: said" in browser.value("document.querySelector('.ending.bad').innerText")
+
+
+def test_nothing_but_a_page_is_replaced(recorded: Path, tmp_path: Path) -> None:
+    """Neither what is read, nor another region, nor anybody's file; by whatever name."""
+    page, region, link = tmp_path / "page.html", tmp_path / "other.region", tmp_path / "link"
+    region.write_bytes(recorded.read_bytes()[:4096])
+    link.symlink_to(recorded)
+    for one in (recorded, link, region):
+        before = one.read_bytes()
+        code, said = xsdump(recorded, "html", str(one))
+        assert code == 2 and "it is no page" in said and one.read_bytes() == before
+    for _ in range(2):
+        assert xsdump(recorded, "html", str(page)) == (0, "")
+    page.write_bytes(b"")
+    assert xsdump(recorded, "html", str(page)) == (0, "") and page.stat().st_size > 0
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "other.region", "page.html"]

@@ -188,13 +188,14 @@ def test_the_file_is_whole_or_not_there(tmp_path: Path) -> None:
         code, text = dump(path, "restore", str(new), "--force")
     assert code == 2 and "a server uses this region" in text and new.read_text() == "precious"
     for words, said in ((("--size", "4K"), "must be"), (("--size", "1x"), "K, M or G"),
-                        (("--at", "life:9"), "life:9"), (("--port", "5"), "invalid"),
-                        (("--descriptors", "5"), "invalid")):
+                        (("--at", "life:9"), "life:9"), (("--port", "5"), "expected DOMID=PORT"),
+                        (("--descriptors", "5,x"), "expected SOCKET,EVTCHN")):
         code, text = dump(path, "restore", str(new), "--force", *words)
         assert code == 2 and said in text and new.read_text() == "precious", text
     assert dump(path, "restore", str(tmp_path / "no" / "file"))[0] == 2
-    assert dump(path, "restore", str(new), "--force")[0] == 0
-    assert new.stat().st_mode & 0o777 == 0o600
+    for kind in ((), ("--stream",)):  # both hold what guests have written
+        assert dump(path, "restore", str(new), "--force", *kind)[0] == 0
+        assert new.stat().st_mode & 0o777 == 0o600
     assert sorted(os.listdir(tmp_path)) == ["link", "new", "region"]
 
 

@@ -21,6 +21,7 @@ from persist import layout
 from tests.app.test_main import Daemon
 from tests.crash.world import ArrayMedium, Life
 from tests.persist.test_crash_slot import slot
+from tests.tools.in_process import dump
 from tools.dump.past import read_past
 
 XSDUMP = str(Path(__file__).resolve().parents[2] / "tools" / "xsdump")
@@ -151,6 +152,29 @@ def test_diff(region: Path) -> None:
     assert xsdump(region, "diff", "end", "end") == (0, "")
     code, text = xsdump(region, "diff", str(told[0]["sequence"]), "end", "/d/8")
     assert (code, text) == (0, '+ /d/8 = "" (n0)\n+ /d/8/k = "value 35" (n0)\n')
+    assert xsdump(region, "diff", str(told[0]["sequence"]), "/d/8") == (0, text)  # to the end
+
+
+def test_an_interrupt_is_no_answer(region: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C does not say that all is well."""
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tools.dump.verify.read_past", interrupt)
+    assert dump(region, "verify") == (130, "")
+
+
+def test_nothing_is_said_to_be_nothing(region: Path) -> None:
+    """Who finds nothing is told so; a program is not, nor by words."""
+    for words, expected, said in (
+            (["log", "/never"], 0, "nothing of that is remembered"),
+            (["log", "-n", "1", "-d", "77"], 0, "nothing of that is remembered"),
+            (["tree", "/never"], 1, "/never: there is no such node"),
+            (["watch", "/never"], 0, "no ring has such a watch"),
+            (["connections", "-d", "77"], 0, "domain 77 is not known")):
+        code, text = xsdump(region, *words)
+        assert code == expected and said in text and text.count("\n") == 1
+        assert xsdump(region, *words, "--json") == (expected, "")
 
 
 def test_blame(region: Path) -> None:

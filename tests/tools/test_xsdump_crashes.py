@@ -10,10 +10,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.crash.test_poison import introduce, serve_until, server, sim, wait_for_death
 from tests.oracle.guest import SimXen
 from tests.oracle.ours import OurServer
-from tests.oracle.xsclient import MessageType, SocketConnection, strings
+from tests.oracle.xsclient import MessageType, SocketConnection, XenstoreError, strings
 
 __all__ = ["server", "sim"]  # fixtures
 XSDUMP = str(Path(__file__).resolve().parents[2] / "tools" / "xsdump")
@@ -37,14 +39,18 @@ def test_the_crashed_host_is_explained(server: OurServer, sim: SimXen,
     seven, eight = introduce(server, sim, 7, 8)
     seven.write("state", "4")
     seven.watch("device", "mine")
-    seven.transaction_start()
+    tx_id = seven.transaction_start()
+    seven.write("data/half", "done", tx_id=tx_id)
+    with pytest.raises(XenstoreError):
+        seven.read("data/none", tx_id=tx_id)
     eight.write("name", "another")
     req_id = eight.send(MessageType.READ, strings("/poison/raise"))
     wait_for_death(server)
 
     # Dead, and nobody has started it again.
     (life,) = objects(server, "crashes")
-    assert life["number"] == 1 and life["death"] is None
+    assert life["number"] == 1 and life["death"] is None and life["end"] == "a crash"
+    assert "crashed: RuntimeError: poison" in dump(server, "info")
     told = "\n".join(life["text"])
     assert told.startswith("RuntimeError: poison\n") and "| Traceback" in told
     assert "had not reached its commit point" in told
@@ -83,10 +89,18 @@ def test_the_crashed_host_is_explained(server: OurServer, sim: SimXen,
     (blamed,) = objects(server, "blame", "/local/domain/8/name")
     assert blamed["domid"] == 8 and blamed["sequence"] == changes[-1]["sequence"]
 
-    # Connections and watches.
+    _compare_connections(server, tx_id)
+
+
+def _compare_connections(server: OurServer, tx_id: int) -> None:
+    """What guest 7 is connected with, has open, and watches."""
     ring = next(one for one in objects(server, "connections") if one["domid"] == 7)
     assert ring["state"] == "connected" and ring["watches"] == 1
-    assert len(ring["transactions"]) == 1 and ring["consumed"] > 0
+    assert ring["transactions"] == [tx_id] and ring["consumed"] > 0
+    text = dump(server, "connections", "-d", "7")
+    assert f"transaction {tx_id}, begun " in text
+    assert "\n        WRITE data/half done\n        READ data/none: ENOENT\n" in text
+    assert f".{tx_id}.0 = WRITE data/half done]" in dump(server, "log", "-d", "7", "-n", "2")
     assert [(one["domid"], one["path"], one["token"]) for one in objects(
         server, "watch", "/local/domain/7/device/vbd")] == [
             (7, "/local/domain/7/device", "mine")]

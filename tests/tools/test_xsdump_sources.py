@@ -25,8 +25,9 @@ from tests.crash.world import ArrayMedium, Life
 from tests.oracle.ours import OurServer
 from tests.oracle.xsclient import SocketConnection
 from tests.tools.in_process import dump
+from tools.dump.changes import effect_texts
 from tools.dump.past import Carried, Change, Event, Past, read_past
-from tools.dump.text import effect_text, text
+from tools.dump.text import text
 
 COMMANDS = {
     "info": ["info"], "log": ["log"], "last": ["log", "-n", "1"], "all": ["log", "-a", "-p"],
@@ -283,8 +284,7 @@ def test_skimming_tells_what_walking_tells() -> None:
 
     def told(event: Event) -> object:
         if isinstance(event, Change):
-            return event._replace(differences=[], effects=[effect_text(*one)
-                                                           for one in event.effects])
+            return event._replace(differences=[], effects=effect_texts(event.effects))
         return event._replace(differences=[]) if isinstance(event, Carried) else event
 
     walked = [told(one) for one in past.walk()]

@@ -21,12 +21,12 @@ from app.wire import Request
 from persist.crash import read_crash_slot
 from persist.intent import Intent, read_intent
 from persist.region import Medium, RegionFile
+from tools.dump.items import domains_of
 from tools.dump.past import Begun, Change, Past
-from tools.dump.text import operation, printable, text
+from tools.dump.text import damage_text, printable, request_words
 
 SILENT = "it said nothing of its end: killed, or out of power"
 LAST_WORDS_MAX = 1 << 16
-SHOWN = 80  # bytes of a request
 
 
 # -- of a life that another has followed
@@ -44,12 +44,11 @@ def ending_lines(begun: Begun, found: Death | None) -> list[str]:
     """Why the life before has ended, and what this one has met: the first line says it all."""
     life = begun.life
     if begun.is_clean:
-        lines = ["nothing was there before" if life.number == 1 else "ended on purpose"]
+        lines = ["nothing was there before" if begun.sequence == 1 else "ended on purpose"]
     else:
         lines = death_lines(life.cause, found)
     lines += ["", f"The region was found: {life.outcome}."]
-    return lines + [f"DAMAGE at log position {position:#x}, {size} bytes: {printable(reason)}"
-                    for position, size, reason in life.damages]
+    return lines + [f"DAMAGE at log {damage_text(*one)}" for one in life.damages]
 
 
 def death_lines(cause: str, found: Death | None) -> list[str]:
@@ -73,7 +72,7 @@ def _found_lines(found: Death) -> list[str]:
 def _underway(one: Underway) -> str:
     who = "a socket" if one.domid == death.SOCKET else (
         f"dom{one.domid} conn {one.epoch} at stream position {one.position}")
-    return f"{who}: {_words(one.type, one.payload)} (request {one.req_id})"
+    return f"{who}: {request_words(one.type, one.payload)} (request {one.req_id})"
 
 
 # -- of the newest life
@@ -92,8 +91,8 @@ def present_lines(region: Medium, past: Past) -> list[str]:
         lines += ["", *_intent_lines(intent, recovery.state.sequence, past)]
     lines += _said_lines(said)
     lines += [""] * bool(recovery.damages)
-    return lines + [f"DAMAGE at log position {one.position:#x}, {one.size} bytes: "
-                    f"{printable(one.reason)}" for one in recovery.damages]
+    return lines + [f"DAMAGE at log {damage_text(one.position, one.size, one.reason)}"
+                    for one in recovery.damages]
 
 
 def last_words(region: Medium) -> str:
@@ -120,16 +119,16 @@ def _intent_lines(intent: Intent, sequence: int, past: Past) -> list[str]:
 def _entries(payload: bytes, past: Past) -> Iterator[str]:
     """The requests that an intent names."""
     present = past.present
-    domids = {value[1]: key.split(".")[1] for key, value in
-              (present.items.items() if present is not None else ())
-              if key.startswith("domain.") and isinstance(value, tuple) and len(value) > 1}
+    domids = {one.epoch: domid for domid, one in
+              domains_of(present.items if present is not None else {}).items()}
     for entry in read_entries(payload):
         if isinstance(entry, RingEntry):
             stream = present.streams.get(entry.epoch) if present is not None else None
             is_done = stream is not None and stream.after > entry.position
+            told = "its request was answered" if is_done else (
+                "its request is in its ring's page, not in the region: the next life will tell")
             yield (f"dom{domids.get(entry.epoch, '?')} conn {entry.epoch} at stream position "
-                   f"{entry.position}: " + ("its request was answered" if is_done else
-                                            "its request is in its ring's page, not in the region"))
+                   f"{entry.position}: {told}")
         elif isinstance(entry, HashEntry):
             yield f"a socket: a long request, known by {entry.name}"
         else:
@@ -148,7 +147,7 @@ def _socket(data: bytes) -> Iterator[str]:
 
 def _request(request: Request) -> str:
     within = f" in transaction {request.tx_id}" if request.tx_id else ""
-    return f"{_words(request.type, request.payload)} (request {request.req_id}{within})"
+    return f"{request_words(request.type, request.payload)} (request {request.req_id}{within})"
 
 
 # -- of both
@@ -162,10 +161,6 @@ def _phase_line(phase: int, is_recorded: bool) -> str:
             IDLE: "Idle work was being done: nobody's request.",
             WAIT: "Nothing was being executed."}.get(
                 phase, f"Something unknown was being done (phase {phase}).")
-
-
-def _words(type_: int, payload: bytes) -> str:
-    return f"{operation(type_)} {text(payload.rstrip(bytes(1)).replace(bytes(1), b' ')[:SHOWN])}"
 
 
 def _said_lines(cause: str) -> list[str]:

@@ -28,7 +28,7 @@ from persist import layout
 from persist.log import Log, format_region
 from persist.record import Kind
 from persist.region import Medium
-from tools.dump.connections import domains_of
+from tools.dump.items import domains_of
 from tools.dump.state import State
 
 KEPT = {"quota", "boot", "special", "next"}  # kinds of items that are nobody's connection

@@ -28,6 +28,7 @@ from tools.dump.gitimport import GitError
 from tools.dump.gitrepo import MAIN, RefusedError, Repository, open_repository
 from tools.dump.output import Output
 from tools.dump.past import Past, read_past
+from tools.dump.progress import Progress
 
 EXIT_DIFFERS = 1
 EXIT_REFUSED = 2
@@ -35,7 +36,6 @@ EXIT_FAILED = 3
 EXIT_INTERRUPTED = 130
 KEEP_S = 1.0  # between two checkpoints while following
 TIDY_EVERY = 100  # of them
-PROGRESS_S = 0.2
 
 EPILOG = """examples:
   xsdump REGION git history              a repository with a work tree; then, in it:
@@ -69,31 +69,6 @@ class Stop:
         if self.is_asked:
             raise KeyboardInterrupt
         self.is_asked = True
-
-
-class Progress:
-    """One line on a terminal, written over."""
-
-    def __init__(self, first: int, newest: int) -> None:
-        self._first, self._newest = first, max(newest, first + 1)
-        self._is_shown = sys.stderr.isatty()
-        self._began = self._said = time.monotonic()
-
-    def tell(self, sequence: int, commits: int) -> None:
-        """So far."""
-        now = time.monotonic()
-        if not self._is_shown or now - self._said < PROGRESS_S:
-            return
-        self._said = now
-        part = min((sequence - self._first) / (self._newest - self._first), 1)
-        print(f"\r{part:4.0%}, {commits} commits, {commits / (now - self._began):.0f} a second ",
-              end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """The line is done with."""
-        if self._is_shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._is_shown = False
 
 
 def add_arguments(commands: Any) -> None:
@@ -155,8 +130,8 @@ def _export(region: Medium, repository: Repository, options: argparse.Namespace,
 
 
 def _walk(past: Past, archive: Archive, more: Iterator[Record | Gap], stop: Stop) -> None:
-    newest = past.found.state.sequence if past.found is not None and past.found.state else 0
-    progress = Progress(max(past.first, archive.last.sequence), newest)
+    newest = past.newest
+    progress = Progress(max(past.first, archive.last.sequence), newest, "commits")
     for event in past.walk(more=more):
         archive.take(event)
         if archive.last.sequence >= newest:

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from app.codec import Life
 from app.lastwords import telling
 from app.wire import XS_TRANSACTION_END
+from tools.dump.changes import effect_texts
 from tools.dump.past import SERVER_TYPE, Change
-from tools.dump.text import effect_text, operation, printable, text
+from tools.dump.text import damage_text, operation, printable, text
 
 SHOWN = 40  # effects in a body
 CUT = 300  # characters of one
@@ -44,9 +45,10 @@ def change_message(change: Change, last: Last, begins: bool) -> bytes:
     """The message of a change. `begins`: a life begins with it."""
     subject = f"life {change.life} begins" if begins else subject_of(change)
     lines = [subject, ""]
-    lines += [_cut(effect_text(*effect), CUT) for effect in change.effects[:SHOWN]]
-    if len(change.effects) > SHOWN:
-        lines.append(f"and {len(change.effects) - SHOWN} more effects")
+    effects = effect_texts(change.effects)
+    lines += [_cut(one, CUT) for one in effects[:SHOWN]]
+    if len(effects) > SHOWN:
+        lines.append(f"and {len(effects) - SHOWN} more effects")
     said = [f"Sequence: {change.sequence}", f"Step: {change.step + 1}/{change.steps}"]
     if change.type != SERVER_TYPE:
         said.append(f"Connection: {change.conn_id}")
@@ -66,8 +68,8 @@ def subject_of(change: Change) -> str:
     """The request and what it is about: the node it names comes last, its parents before."""
     name = "transaction:" if change.type == XS_TRANSACTION_END else operation(change.type)
     keys = [key for key, _ in change.effects]
-    nodes = [key for key in keys if isinstance(key, bytes)]
-    key = nodes[-1] if nodes else keys[-1] if keys else ""
+    keys = [key for key in keys if isinstance(key, bytes)] or keys
+    key = keys[-1] if keys else ""
     count = len({*keys}) - 1
     more = f" and {count} more" if count > 0 else ""
     target = key if isinstance(key, str) else text(key)
@@ -80,8 +82,7 @@ def life_message(life: Life) -> bytes:
     lines.append(f"Began at {moment(life.time_us)}.")
     if life.cause:
         lines += [f"The life before ended by: {printable(telling(life.cause))}"]
-    lines += [f"Dropped {size} bytes at position {position:#x}: {printable(reason)}"
-              for position, size, reason in life.damages]
+    lines += [f"Dropped: {damage_text(*one)}" for one in life.damages]
     return "\n".join([*lines, ""]).encode()
 
 

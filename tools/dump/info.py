@@ -14,9 +14,11 @@ from persist.crash import read_crash_slot
 from persist.recover import Recovery, newest_tail_cell
 from persist.region import Medium
 from tools.dump import moment
+from tools.dump.changes import saved_text
+from tools.dump.ending import last_words
 from tools.dump.output import Output
 from tools.dump.past import read_past
-from tools.dump.text import operation, printable, saved_text, text, when
+from tools.dump.text import damage_text, printable, request_words, when
 
 
 def add_arguments(commands: Any) -> None:
@@ -32,16 +34,17 @@ def show_info(region: Medium, options: argparse.Namespace, out: Output) -> int:
     assert found is not None and replay is not None
     _say(out, "format version", layout.VERSION)
     _say(out, "region", f"{region.size} bytes, log {layout.log_size(region.size)} bytes")
+    said = telling(last_words(region))
     _say(out, "outcome", found.outcome.value + (
         "" if found.state is None else ", ended on purpose" if replay.ended_cleanly
-        else ", running or crashed"))
+        else f", crashed: {printable(said)}" if said else ", running or crashed"))
     _show_crash_slot(region, out)
     if found.state is None:
         return 0
     _show_log(region, found, dict(past.kinds.most_common()), out)
     _show_state(replay, out)
     for damage in found.damages:
-        _say(out, "DAMAGE", f"position {damage.position:#x}, {damage.size} bytes: {damage.reason}")
+        _say(out, "DAMAGE", damage_text(damage.position, damage.size, damage.reason))
     for note in found.notes:
         _say(out, "note", note)
     if found.damages:
@@ -86,6 +89,9 @@ def _show_state(replay: Replay, out: Output) -> None:
         _say(out, "life", f"{life.number}, started {when(life.time_us)} after: {life.outcome}")
         if life.cause:
             _say(out, "last death", telling(life.cause))
+    elif isinstance(number := replay.items.get("next.life"), int):
+        _say(out, "life", f"{number - 1}, started before what the present state rests on (crashes "
+                          "tells of it)")
     digest = replay.compute_digest()
     agrees = "of nothing" if replay.digest is None else (
         "agrees" if digest == replay.digest else "DIFFERS from the recorded one")
@@ -107,5 +113,5 @@ def _describe_poison(poison: tuple[Item, ...]) -> str:
     number, domid, epoch, position, type_, payload = poison
     assert isinstance(type_, int) and isinstance(payload, bytes)
     where = f"connection {epoch!r} at {position!r}" if epoch else "a socket"
-    return (f"{number!r}: dom{domid!r}, {where}, {operation(type_)} {text(payload)} has ended "
-            "lives, and was answered EIO")
+    return (f"{number!r}: dom{domid!r}, {where}, {request_words(type_, payload)} has "
+            "ended lives, and was answered EIO")

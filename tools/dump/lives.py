@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from app.death import Death
 from persist.region import Medium
-from tools.dump.ending import death_lines, death_of, present_lines
+from tools.dump.ending import death_lines, death_of, last_words, present_lines
 from tools.dump.output import Output
 from tools.dump.past import SERVER_TYPE, Begun, Change, Ended, Lost, Past, read_past
-from tools.dump.text import operation, when
+from tools.dump.text import damage_text, operation, when
 
 ON_PURPOSE, CRASH, OPEN = "on purpose", "a crash", "it runs, or has just crashed"
 
@@ -92,12 +92,13 @@ def show_crashes(region: Medium, options: argparse.Namespace, out: Output) -> in
         out.say("(no life is remembered)")
         return 0
     found = lives(past)
+    if found[-1].end == OPEN and last_words(region):  # who has said why it ends does not run
+        found[-1] = found[-1]._replace(end=CRASH)
     shown = [life for life in found if options.all or life.end != ON_PURPOSE]
     for life in shown:
-        lines = death_lines(life.cause, life.death) if life.end == CRASH else (
-            present_lines(region, past) if life.end == OPEN else [])
-        lines += [f"its start dropped {size} bytes at {position:#x}: {reason}"
-                  for position, size, reason in life.damages]
+        lines = [] if life.end == ON_PURPOSE else (
+            death_lines(life.cause, life.death) if life.next_us else present_lines(region, past))
+        lines += [f"its start dropped: {damage_text(*one)}" for one in life.damages]
         out.say("\n".join([_title(life, out), *(f"    {line}" for line in lines)]),
                 **_fields(life, lines))
     crashed = sum(life.end == CRASH for life in found)
@@ -111,7 +112,7 @@ def _title(life: Lived, out: Output) -> str:
     if life.end_us:
         title += f", the last {when(life.end_us)} (record {life.end_sequence})"
     title += f"; end: {life.end}"
-    if life.end == CRASH and life.end_us:
+    if life.end == CRASH and life.end_us and life.next_us:
         title += f"; the next began {(life.next_us - life.end_us) / 1e6:.3f} s behind that"
     return out.paint("red" if life.end == CRASH else "bold", title)
 

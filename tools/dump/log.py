@@ -14,6 +14,16 @@ from persist.history import Gap, follow
 from persist.record import Record
 from persist.region import Medium
 from tools.dump import moment
+from tools.dump.arguments import clean_path, number
+from tools.dump.changes import (
+    change_fields,
+    concerns,
+    effect_texts,
+    head,
+    node_fields,
+    node_text,
+    patch_texts,
+)
 from tools.dump.moment import Moment
 from tools.dump.output import Output
 from tools.dump.past import (
@@ -29,19 +39,7 @@ from tools.dump.past import (
     Sealed,
     read_past,
 )
-from tools.dump.text import (
-    change_fields,
-    clean_path,
-    concerns,
-    difference_texts,
-    effect_text,
-    head,
-    node_fields,
-    node_text,
-    operation,
-    text,
-    when,
-)
+from tools.dump.text import damage_text, operation, text, when
 
 LOG_EXAMPLES = """examples:
   xsdump REGION log -n 20                                   the last 20 changes
@@ -64,8 +62,8 @@ def add_arguments(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=LOG_EXAMPLES + moment.WORDS)
     log.add_argument("paths", metavar="PATH", nargs="*", type=clean_path,
                      help="only changes at or below it; or an item, such as domain.7")
-    log.add_argument("-n", metavar="N", type=_count, dest="last", help="only the last N")
-    log.add_argument("-d", "--domain", metavar="DOMID", type=_count,
+    log.add_argument("-n", metavar="N", type=number, dest="last", help="only the last N")
+    log.add_argument("-d", "--domain", metavar="DOMID", type=number,
                      help="only what this domain has asked for")
     log.add_argument("--since", metavar="MOMENT", help="only what came behind it")
     log.add_argument("--until", metavar="MOMENT", help="only what came before it, and it")
@@ -82,12 +80,6 @@ def add_arguments(commands: Any) -> None:
     blame.set_defaults(command=show_blame)
 
 
-def _count(word: str) -> int:
-    if not word.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number, not {word!r}")
-    return int(word)
-
-
 # -- log
 
 
@@ -97,10 +89,11 @@ def show_log(region: Medium, options: argparse.Namespace, out: Output) -> int:
     since = moment.find(past, options.since) if options.since else None
     until = moment.find(past, options.until) if options.until else moment.END
     if past.is_empty:
-        out.say("(nothing was recorded yet)")
+        out.note("nothing was recorded yet")
     elif options.last is None and since is None and past.first and not past.is_from_the_beginning:
-        out.say(out.paint("dim", f"(what came before record {past.first} was cleaned away)"))
+        out.note(f"what came before record {past.first} was cleaned away")
     held = deque[Event](maxlen=options.last) if options.last is not None else None
+    is_told = False
 
     def release() -> None:
         nonlocal held
@@ -110,11 +103,14 @@ def show_log(region: Medium, options: argparse.Namespace, out: Output) -> int:
 
     for event in past.walk(until, _appended(region, past, out, release) if options.follow else ()):
         if _is_wanted(event, options, since):
+            is_told = True
             if held is None:
                 show_event(event, options, out)
             else:
                 held.append(event)
     release()
+    if not is_told and not past.is_empty:
+        out.note("nothing of that is remembered: requests that change nothing are not recorded")
     return 0
 
 
@@ -190,18 +186,17 @@ def show_event(event: Event, options: argparse.Namespace, out: Output) -> None:
 
 
 def _show_change(change: Change, options: argparse.Namespace, out: Output) -> None:
-    lines = ([line for one in change.differences for line in difference_texts(one)]
-             if options.patch else [effect_text(*effect) for effect in change.effects])
+    lines = patch_texts(change.differences) if options.patch else effect_texts(change.effects)
     painted = [out.paint("red" if line.startswith(("- ", "rm ")) else
                          "green" if line.startswith("+ ") else "", line)
                if out.has_colour and line.startswith(("- ", "rm ", "+ ")) else line
                for line in lines]
     begin = out.paint("yellow", head(change))
-    if len(lines) == 1 and not options.patch:
+    if len(lines) == 1:
         said = f"{begin} {painted[0]}"
     else:
-        said = "\n".join([f"{begin} {len(change.effects)} changes", *(
-            f"           {line}" for line in painted)])
+        count = f" {len(lines)} changes" if not options.patch else ""
+        said = "\n".join([begin + count, *(f"           {line}" for line in painted)])
     out.say(said, **change_fields(change))
 
 
@@ -211,8 +206,7 @@ def _show_begun(event: Begun, out: Output) -> None:
              + ("" if event.is_clean else ", after a crash")]
     if life.cause:
         lines.append(f"         the last one ended by: {telling(life.cause)}")
-    lines += [f"         dropped {size} bytes at {position:#x}: {reason}"
-              for position, size, reason in life.damages]
+    lines += [f"         dropped: {damage_text(*one)}" for one in life.damages]
     out.say("\n".join(out.paint("bold", line) for line in lines), event="begun",
             sequence=event.sequence, time_us=life.time_us, life=life.number,
             outcome=life.outcome, is_clean=event.is_clean, cause=life.cause,

@@ -58,7 +58,8 @@ def find(past: Past, word: str) -> Moment:
         return _at(past, word, last_us - int(match[1]) * UNITS_S[match[2]] * 1_000_000)
     if match := _clock(word):
         return _at(past, word, _time_us(match))
-    raise MomentError(f"{word!r} is no moment; {WORDS.splitlines()[1].strip()}; see --help")
+    raise MomentError(f"{word!r} is no moment; such are 1234, life:3, crash:3, ~5, 12:30:05, 90s, "
+                      "end: --help has them all")
 
 
 def at(region: Medium, word: str) -> Past:

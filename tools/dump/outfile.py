@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from typing import BinaryIO
 
 
 class OutputError(Exception):
@@ -38,6 +39,11 @@ def new_file(path: str, source: str, is_forced: bool) -> Iterator[str]:
                 os.link(temporary, path)  # never over a file that somebody has made meanwhile
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}") from error
+
+
+def create(place: str) -> BinaryIO:
+    """The file that was given a place, for its owner only: a store may hold secrets."""
+    return os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def _refuse(path: str, source: str, is_forced: bool) -> None:

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from typing import Any
 
+from tools.dump.text import text
+
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35",
            "cyan": "36", "dim": "2", "bold": "1"}
 
@@ -40,6 +42,10 @@ class Output:
         elif fields:
             print(json.dumps(fields, default=_plain), file=self._stream)
 
+    def note(self, words: str) -> None:
+        """What people are told where otherwise there would be nothing, or not all; no program."""
+        self.say(self.paint("dim", f"({words})"))
+
     def paint(self, colour: str, words: str) -> str:
         """`words` in a colour of COLOURS, where there are colours."""
         return f"\x1b[{COLOURS[colour]}m{words}\x1b[0m" if self.has_colour and words else words
@@ -55,7 +61,9 @@ class Output:
             return
         with contextlib.suppress(BrokenPipeError):  # the reader has seen enough
             self._stream.close()
-        self._pager.wait()
+        while self._pager.poll() is None:
+            with contextlib.suppress(KeyboardInterrupt):  # it is the pager's: the terminal, too
+                self._pager.wait()
 
     def _page(self) -> None:
         words = os.environ.get("PAGER", "less").split()
@@ -70,6 +78,5 @@ class Output:
 def _plain(value: Any) -> Any:
     """What JSON has no word for: bytes as C xenstore prints them."""
     if isinstance(value, bytes):
-        return "".join(chr(byte) if 32 <= byte < 127 and byte not in b'\\"' else f"\\x{byte:02x}"
-                       for byte in value)
+        return text(value)
     raise TypeError(f"{type(value).__name__} has no place in JSON")

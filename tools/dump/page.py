@@ -5,35 +5,37 @@ P1. The page asks for nothing: no network, no other file. Its policy (CSP) forbi
     script and no style but those whose hashes it names.
 P2. What guests have written travels as deflated base64, never as markup; the page's scripts insert
     it as text.
-P3. FILE is there whole or not at all, and readable for its owner only: a store may hold secrets.
+P3. FILE is there whole or not at all, and readable for its owner only. It replaces nothing but a
+    page: a slip of the hand must not cost a region.
 Knows nothing of what is shown where: page/ does."""
 
 from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 from persist.region import Medium
+from tools.dump.arguments import positive
+from tools.dump.outfile import OutputError, create, new_file
 from tools.dump.output import Output
 from tools.dump.pagedata import moments
 from tools.dump.past import Past, read_past
+from tools.dump.progress import Progress
 from tools.dump.text import printable
 
 ASSETS = Path(__file__).resolve().parent / "page"
 SCRIPTS = ("data.js", "model.js", "filter.js", "shapes.js", "rows.js", "tree.js", "list.js",
            "detail.js", "timeline.js", "tracks.js", "logmap.js", "page.js")
 LAST = 20_000
-EXIT_USAGE = 2
+DOCTYPE = b"<!doctype html>"
 
 
 def add_arguments(commands: Any) -> None:
@@ -44,7 +46,7 @@ def add_arguments(commands: Any) -> None:
         "what changed, who did it, and why lives ended. Only its owner may read it.",
         epilog="example: tools/xsdump REGION html past.html; past.html#seq=123 is a moment")
     parser.add_argument("file", metavar="FILE", help="is written; - is the standard output")
-    parser.add_argument("--last", metavar="N", type=_count, default=LAST,
+    parser.add_argument("--last", metavar="N", type=positive, default=LAST,
                         help=f"only the last N changes (default: {LAST})")
     parser.set_defaults(command=write_page)
 
@@ -56,18 +58,15 @@ def write_page(region: Medium, options: argparse.Namespace, out: Output) -> int:
     if options.file == "-":
         sys.stdout.buffer.write(page)
         return 0
-    try:
-        _replace(options.file, page)
-    except OSError as error:
-        print(f"xsdump: {options.file}: {error.strerror}", file=sys.stderr)
-        return EXIT_USAGE
+    _write(options.file, str(options.source), page)
     return 0
 
 
 def build(region: Medium, past: Past, last: int, name: str) -> bytes:
     """The page."""
-    progress = Progress(past)
-    data = moments(region, past, last, progress.told)
+    progress = Progress(past.first, past.newest, "records")
+    data = moments(region, past, last, lambda sequence: progress.tell(
+        sequence, sequence - past.first + 1))
     progress.end()
     data["name"], data["written"] = printable(name), time.time_ns() // 1000
     return assemble(json.dumps(data, separators=(",", ":"), ensure_ascii=True).encode())
@@ -96,53 +95,28 @@ def assemble(data: bytes) -> bytes:
     return page.encode()
 
 
-class Progress:
-    """How far it is, for who waits at a terminal."""
-
-    def __init__(self, past: Past) -> None:
-        self._first = past.first
-        self._last = past.found.state.sequence if past.found and past.found.state else 0
-        self._is_shown = sys.stderr.isatty()
-        self._next_s = time.monotonic() + 0.5
-
-    def told(self, sequence: int) -> None:
-        """All up to `sequence` is read."""
-        if self._is_shown and time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + 0.2
-            done, all_ = sequence - self._first + 1, self._last - self._first + 1
-            print(f"\r{done:,} of {all_:,} records, {100 * done // max(all_, 1)} %  ",
-                  end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Leave the line empty."""
-        if self._is_shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
 def _hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"'sha256-{digest}'"
 
 
-def _replace(path: str, data: bytes) -> None:
-    """Raises OSError, and leaves the old file then. What is no file, a device, is written to."""
+def _write(path: str, source: str, page: bytes) -> None:
+    """Raises OutputError, and leaves what is there then. What is no file, a device, is written to;
+    a file is replaced only if it is a page."""
     path = os.path.realpath(path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "wb") as device:
-            device.write(data)
-        return
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".xsdump-")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+        if os.path.exists(path) and not os.path.isfile(path):
+            Path(path).write_bytes(page)
+            return
+        is_there = os.path.exists(path) and os.path.getsize(path) > 0
+        if is_there and not _is_page(path):
+            raise OutputError(f"{path}: there is such a file, and it is no page: it stays")
+        with new_file(path, source, is_forced=os.path.exists(path)) as place, create(place) as file:
+            file.write(page)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}") from error
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of changes, not {text!r}")
-    return int(text)
+def _is_page(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(DOCTYPE)).lower() == DOCTYPE

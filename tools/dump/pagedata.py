@@ -17,14 +17,13 @@ from typing import Any
 
 from app import codec, wire
 from app.death import Death
-from app.effects import Item
 from app.path import Path
-from app.seal import item_text
 from app.tree import Node
 from persist import layout
 from persist.region import Medium
-from tools.dump.ending import death_of, ending_lines, present_lines
+from tools.dump.ending import death_of, ending_lines, last_words, present_lines
 from tools.dump.fill import LEVELS, Fill
+from tools.dump.items import item_words
 from tools.dump.past import Begun, Carried, Change, Ended, Event, Lost, Moved, Past, Sealed
 from tools.dump.state import Difference
 from tools.dump.text import permissions, text
@@ -48,6 +47,7 @@ def moments(region: Medium, past: Past, last: int,
         "is_from_the_beginning": past.is_from_the_beginning,
         "problems": past.problems,
         "present": {"lines": present_lines(region, past), "is_whole": past.is_whole,
+                    "is_crash": bool(last_words(region)),
                     "is_end": past.present is not None and past.present.ended_cleanly},
         "start": state.superblock.start if state is not None else 0,
         "size": region.size,
@@ -186,7 +186,7 @@ class Book:
         if isinstance(key, str):
             name = self._string("#" + text(key.encode()))
             assert not isinstance(after, Node)
-            return [name] if after is None else [name, self._string(_item(after))]
+            return [name] if after is None else [name, self._string(item_words(key, after))]
         name = self._string(text(key))
         if after is None:
             return [name]
@@ -206,10 +206,6 @@ def _time(event: Event) -> int:
     if isinstance(event, Begun):
         return event.life.time_us
     return 0 if isinstance(event, Sealed) else event.time_us
-
-
-def _item(value: Item) -> str:
-    return text(item_text(value).removesuffix(b"\n"))
 
 
 def _steps(rows: list[Any]) -> list[tuple[int, ...]]:

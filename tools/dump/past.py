@@ -125,6 +125,11 @@ class Past:
         return next((one.sequence for one in self.entries if isinstance(one, Record)), 0)
 
     @property
+    def newest(self) -> int:
+        """The sequence that recovery ends with; 0 if there is none."""
+        return self.found.state.sequence if self.found is not None and self.found.state else 0
+
+    @property
     def sequence(self) -> int:
         """Of the record that the walk has looked at last."""
         return self._sequence
@@ -253,7 +258,7 @@ class Past:
             return (self._carry(one),)
         if one.kind == Kind.LIFE:
             life = codec.decode_life(one.payload)
-            is_clean = self._has_ended or (life.number == 1 and not life.cause)
+            is_clean = self._has_ended or (one.sequence == 1 and not life.cause)
             self._time_us, self._life, self._has_ended = life.time_us, life.number, False
             self._compare(one, life.digest)
             return (Begun(one.sequence, life, is_clean),)

@@ -12,21 +12,20 @@ import time
 from collections import Counter
 from typing import Any, NamedTuple
 
-from app.__main__ import UsageError, parse_size
 from app.domain import Known
 from app.path import Path
 from persist.history import Gap
 from persist.region import Medium, RegionError, open_region
 from persist.slots import read_slots
-from tools.dump import fresh, moment, stream
-from tools.dump.connections import domains_of, watches_of
+from tools.dump import arguments, fresh, moment, stream
 from tools.dump.fresh import TooLargeError
-from tools.dump.outfile import OutputError, new_file
+from tools.dump.items import domains_of, watches_of
+from tools.dump.outfile import OutputError, create, new_file
 from tools.dump.output import Output
 from tools.dump.past import Past
 from tools.dump.state import State
 from tools.dump.stream import Receiver
-from tools.dump.text import text
+from tools.dump.text import damage_text, text
 
 EXIT_INCOMPLETE = 1
 NAMED_MAX = 10  # lost parents that are named one by one
@@ -70,8 +69,8 @@ def add_arguments(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG)
     parser.add_argument("file", metavar="FILE", help="what is made; there when it is whole")
     parser.add_argument("--at", metavar="MOMENT", default="end")
-    parser.add_argument("--size", metavar="SIZE", type=_size, help="of the region: bytes, or with "
-                        "K, M, G (default: as the source's)")
+    parser.add_argument("--size", metavar="SIZE", type=arguments.size, help="of the region: "
+                        "bytes, or with K, M, G (default: as the source's)")
     parser.add_argument("--force", action="store_true", help="replace FILE, if it is there")
     parser.add_argument("--stream", action="store_true", help="a migration stream, no region")
     parser.add_argument("--stream-version", metavar="N", type=int, choices=stream.VERSIONS,
@@ -85,22 +84,12 @@ def add_arguments(commands: Any) -> None:
     parser.set_defaults(command=restore)
 
 
-def _size(word: str) -> int:
-    try:
-        return parse_size(word)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(f"{word}: expected a number, or one with K, M or G"
-                                         ) from error
-
-
 def _descriptors(word: str) -> tuple[int, int]:
-    first, _, second = word.partition(",")
-    return int(first), int(second)
+    return arguments.pair(word, ",", "SOCKET,EVTCHN")
 
 
 def _port(word: str) -> tuple[int, int]:
-    domid, _, port = word.partition("=")
-    return int(domid), int(port)
+    return arguments.pair(word, "=", "DOMID=PORT")
 
 
 def restore(region: Medium, options: argparse.Namespace, out: Output) -> int:
@@ -134,12 +123,12 @@ def find(region: Medium, word: str) -> Restorable | None:
     assert past.found is not None
     problems = []
     if not past.is_whole:  # else the digest proves that damage has taken nothing that counts
-        damages = {one.position: f"position {one.position:#x}, {one.size} bytes do not verify: "
-                   f"{one.reason}" for one in past.found.damages}
+        damages = {one.position: damage_text(one.position, one.size, one.reason)
+                   for one in past.found.damages}
         for one in past.entries:
             if isinstance(one, Gap):
-                damages.setdefault(one.position, f"position {one.position:#x}, {one.size} bytes "
-                                   "do not verify")
+                damages.setdefault(one.position, damage_text(one.position, one.size,
+                                                             "old history does not verify"))
         problems = [*damages.values(), "the digest does not prove that all is here: a part of what "
                     "this state rests on was cleaned away, or is damaged"]
     return Restorable(past, past.sequence, problems)
@@ -191,7 +180,7 @@ def _write_stream(region: Medium, found: Restorable, place: str,
             replay.apply_slot(slot)
         inputs = {epoch: one.input for epoch, one in replay.streams.items()}
     data = stream.encode(found.state, inputs, receiver)
-    with open(place, "xb") as file:
+    with create(place) as file:
         file.write(data)
     return (f"a migration stream, version {receiver.version},", len(data),
             *_not_in_stream(found.state, receiver))

@@ -22,7 +22,7 @@ from app.effects import Item
 from app.path import ROOT, SPECIALS
 from app.perms import Perms, from_wire
 from app.quota import DEFAULTS
-from tools.dump.connections import Watching, domains_of, watches_of
+from tools.dump.items import Watching, domains_of, watches_of
 from tools.dump.state import State
 
 MAGIC = b"xenstore"

@@ -11,27 +11,29 @@ from app.path import Path
 from app.tree import Node
 from persist.region import Medium
 from tools.dump import moment
-from tools.dump.output import Output
-from tools.dump.past import Past, read_past
-from tools.dump.state import Difference
-from tools.dump.text import (
-    clean_path,
+from tools.dump.arguments import clean_path
+from tools.dump.changes import (
     concerns,
     difference_fields,
     difference_texts,
+    item_text,
     node_fields,
     node_text,
-    text,
 )
+from tools.dump.output import Output
+from tools.dump.past import Past, read_past
+from tools.dump.state import Difference
+from tools.dump.text import text
 
+EXIT_MISSING = 1
 TREE_EXAMPLES = """examples:
   xsdump REGION tree /local/domain/7
   xsdump REGION tree --at crash:2 --items         what the store held when life 2 ended
 
 """
 DIFF_EXAMPLES = """examples:
-  xsdump REGION diff 30s                          the last half minute
-  xsdump REGION diff crash:2 end /local/domain/7  what has become of a domain since
+  xsdump REGION diff 30s /local/domain/7          what has become of a domain in half a minute
+  xsdump REGION diff crash:2 life:4               what lies between two moments
 
 """
 
@@ -50,7 +52,8 @@ def add_arguments(commands: Any) -> None:
         "diff", help="what differs between two moments",
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=DIFF_EXAMPLES + moment.WORDS)
     diff.add_argument("before", metavar="A", help="a moment")
-    diff.add_argument("after", metavar="B", nargs="?", default="end", help="a later one")
+    diff.add_argument("after", metavar="B", nargs="?", default="end",
+                      help="a later one (default: end)")
     diff.add_argument("paths", metavar="PATH", nargs="*", type=clean_path)
     diff.set_defaults(command=show_diff)
 
@@ -65,13 +68,19 @@ def show_tree(region: Medium, options: argparse.Namespace, out: Output) -> int:
         out.say(node_text(path, node), path=text(path), **(node_fields(node) or {}))
     if options.items:
         for key, value in sorted(past.state.items.items()):
-            out.say(f"[{key} = {value!r}]", item=key, value=value)
-    return 0 if found or options.path == "/" else 1
+            out.say(item_text(key, value), item=key, value=value)
+    if found or options.path == "/":
+        return 0
+    out.note(f"{options.path}: there is no such node then")
+    return EXIT_MISSING
 
 
 def show_diff(region: Medium, options: argparse.Namespace, out: Output) -> int:
     """Print what was taken away (-) and what came (+)."""
     past = read_past(region)
+    if options.after.startswith("/"):  # B was left out
+        options.paths.insert(0, clean_path(options.after))
+        options.after = "end"
     first, last = moment.find(past, options.before), moment.find(past, options.after)
     moment.go_to(past, first)
     _say_if_incomplete(past, out)
@@ -104,7 +113,7 @@ def _content(node: Node | None) -> tuple[bytes, bytes] | None:
 
 def _say_if_incomplete(past: Past, out: Output) -> None:
     if past.is_empty:
-        out.say("(nothing was recorded yet)")
+        out.note("nothing was recorded yet")
     elif not past.is_whole:
         out.say(out.paint("red", "(incomplete: a part of what this state rests on was cleaned "
                                  "away, or is damaged)"))

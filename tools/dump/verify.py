@@ -12,9 +12,10 @@ from app.seal import Sealer
 from persist import oid
 from persist.region import Medium
 from tools.dump import moment
+from tools.dump.changes import saved_text
 from tools.dump.output import Output
 from tools.dump.past import Carried, Change, Lost, Past, Sealed, read_past
-from tools.dump.text import saved_text, text
+from tools.dump.text import damage_text, text
 
 EXIT_DIFFERS = 1
 
@@ -30,7 +31,7 @@ def verify(region: Medium, options: argparse.Namespace, out: Output) -> int:
     past = read_past(region)
     found, replay = past.found, past.present
     assert found is not None and replay is not None
-    problems = [f"position {one.position:#x}, {one.size} bytes: {one.reason}"
+    problems = [damage_text(one.position, one.size, one.reason)
                 for one in found.damages if one.position not in replay.acknowledged]
     if found.state is None:
         out.say("OK: a new region, nothing was recorded yet", ok=True, records=0)

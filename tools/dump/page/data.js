@@ -6,7 +6,7 @@
  * D2. `puts` and `cuts` of a moment count nodes; a moment that touches only items, the server's own
  *     bookkeeping, is quiet.
  * D3. Nothing here changes once it was read.
- * Knows nothing of how it is shown. Change with: moments.py, which writes it. */
+ * Knows nothing of how it is shown. Change with: pagedata.py, which writes it. */
 "use strict";
 
 const CHANGE = 0, BEGUN = 1, ENDED = 2, SEALED = 3, LOST = 4, CARRIED = 5, PRESENT = 6;
@@ -138,7 +138,8 @@ class Past {
     });
     moments.push({ index: moments.length, kind: PRESENT, sequence: last ? last.sequence : 0, time,
                    isWhole: !last || present.is_whole, wasWhole: true, lines: present.lines,
-                   isClean: present.is_end, touched: [], puts: 0, cuts: 0, step: 0, steps: 1 });
+                   isClean: present.is_end, isCrash: present.is_crash && !present.is_end,
+                   touched: [], puts: 0, cuts: 0, step: 0, steps: 1 });
   }
 
   readChange(moment, more) {

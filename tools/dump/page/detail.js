@@ -151,8 +151,7 @@ class DetailView {
 function endingOf(moment) {
   const [first, ...rest] = moment.lines;
   while (rest.length && rest[0] === "") rest.shift();
-  const isDeath = moment.kind === BEGUN && !moment.isClean;
-  const box = make("div", isDeath ? "ending bad" : "ending", make("p", "first", first));
+  const box = make("div", isDeath(moment) ? "ending bad" : "ending", make("p", "first", first));
   if (rest.length) box.append(make("pre", "", rest.join("\n")));
   return box;
 }

@@ -34,7 +34,7 @@ class ListView {
     const moment = app.past.moments[this.shown[index]];
     const isHere = moment === app.moment;
     element.className = `row ${CLASSES[moment.kind]}`;
-    element.classList.toggle("crash", moment.kind === BEGUN && !moment.isClean);
+    element.classList.toggle("crash", isDeath(moment));
     element.classList.toggle("tx", isTransaction(moment));
     element.classList.toggle("quiet", moment.kind === CHANGE && moment.isQuiet);
     element.classList.toggle("selected", isHere);

@@ -145,7 +145,7 @@ class App {
   fillHead() {
     const { past } = this, { data } = past;
     const changes = past.moments.filter((moment) => moment.kind === CHANGE).length;
-    const deaths = past.crashes.filter((moment) => moment.kind === BEGUN).length;
+    const deaths = past.crashes.filter(isDeath).length;
     byId("name").textContent = data.name.replace(/^.*\/(?=.)/, "");
     byId("name").title = data.name;
     document.title = `${data.name} · xsdump`;

@@ -85,6 +85,11 @@ function askerOf(moment) {
   return moment.isServer ? "server" : `dom${moment.domid}`;
 }
 
+/* Whether it tells of a crash: the next life does, or the last one's own words at the end. */
+function isDeath(moment) {
+  return (moment.kind === BEGUN && !moment.isClean) || moment.isCrash === true;
+}
+
 /* What a moment changed, in one line: the first path, of a removal the topmost. */
 function gistOf(moment) {
   const { touched } = moment;
@@ -96,7 +101,10 @@ function gistOf(moment) {
   const nodes = touched.filter((track) => !track.isItem);
   let best = nodes.length ? nodes : touched;
   if (moment.cuts && best.at(-1).at(moment.index) === null) best = [...best].reverse();
-  return best[0].key.replace("#", "");
+  const key = best[0].key.replace("#", "");
+  const [kind, , transaction, number] = key.split(".");
+  const told = kind === "tx" && number !== undefined && best[0].at(moment.index);
+  return told ? `${told.value.split(" ")[1] ?? ""} in tx ${transaction}` : key;
 }
 
 /* A colour of the style sheet, for a canvas. */

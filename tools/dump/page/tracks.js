@@ -200,9 +200,9 @@ function drawLog(line, pen) {
 function drawMarks(line, pen) {
   const { past } = line.app;
   for (const moment of past.crashes) {
-    const isLast = moment.kind === PRESENT;
+    const isLast = moment.kind === PRESENT, isOpen = isLast && !moment.isCrash;
     const x = line.x(isLast ? line.places[moment.index] : edgeOf(line, moment.index));
-    drawMark(line, pen, x, isLast ? "faint" : "crash", isLast ? "…" : "✕");
+    drawMark(line, pen, x, isOpen ? "faint" : "crash", isOpen ? "…" : "✕");
   }
   for (const moment of past.damages) {
     drawMark(line, pen, line.x(line.places[moment.index]), "damage", "!");
