@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "image/unikraft"
-COMMIT = re.compile(r"[0-9a-f]{40}")
+RELEASE = re.compile(r"0\.\d+\.\d+")
 TOP = {"spec": str, "name": str, "rootfs": str, "cmd": list, "unikraft": dict, "libraries": dict,
        "targets": list}
 COMPONENT = {"source": str, "version": str, "kconfig": dict}
@@ -88,10 +88,13 @@ def test_it_has_the_schema(kraftfile: dict[str, Any]) -> None:
         ("xen", "x86_64"), ("qemu", "x86_64")]
 
 
-def test_unikraft_is_at_a_fixed_place(kraftfile: dict[str, Any]) -> None:
-    version = kraftfile["unikraft"]["version"]
-    assert COMMIT.fullmatch(version) or re.fullmatch(r"0\.\d+\.\d+", version)
-    assert version[:8] in (ROOT / "docs/UNIKRAFT.md").read_text("utf-8")
+def test_unikraft_and_its_libraries_are_releases(kraftfile: dict[str, Any]) -> None:
+    text = (ROOT / "docs/UNIKRAFT.md").read_text("utf-8")
+    parts = {"unikraft": kraftfile["unikraft"], **kraftfile["libraries"]}
+    assert "source" in parts.pop("tardigrade")
+    for name, part in parts.items():
+        assert RELEASE.fullmatch(part["version"]) and "source" not in part
+        assert f"{name} {part['version']}" in text, name
 
 
 def test_what_it_names_is_there(kraftfile: dict[str, Any]) -> None:
