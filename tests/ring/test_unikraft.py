@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ring/unikraft.py on a builtin module that is made up here: the host of linux.py behaves on it as
 it does on Linux's devices. Method: the module's calls are those of image/unikraft/module.c, by
-name; its hypervisor is test_linux.py's.
+name; its hypervisor is test_linux.py's. (What it answers without the privilege: tests/unikraft.)
 
 Cannot show: that the real module does this; tests/unikraft has its C, and docs/UNIKRAFT.md says how
 it was booted."""
@@ -18,7 +18,7 @@ import pytest
 
 from ring import unikraft
 from ring.host import HostError
-from ring.linux import LinuxHost, identity_of
+from ring.linux import HYPERVISOR_SYSCTL, LinuxHost, identity_of
 from tests.ring.test_linux import UUID, Domain, MadeUpXen
 
 MODULE = Path(__file__).resolve().parents[2] / "image/unikraft/module.c"
@@ -35,13 +35,15 @@ class MadeUpModule:
         self.calls: list[tuple[str, int]] = []
         self.mapped: dict[int, tuple[int, int]] = {}  # id of a page -> domid, grant reference
         self.refuses = False
+        self.has_privilege = True
+        self.for_us = 0  # the only port of dom0's that can be bound; 0: any
         self._next_port = 20
 
     def bind_virq(self, virq: int) -> int:
         return self.bind(-1, virq)
 
     def bind(self, domid: int, port: int) -> int:
-        if self.refuses:
+        if self.refuses or (domid == 0 and self.for_us and port != self.for_us):
             raise OSError(errno.ENOENT, "No such file or directory")
         self.calls.append(("bind", port))
         self._next_port += 1
@@ -75,6 +77,8 @@ class MadeUpModule:
         return 0
 
     def hypercall(self, number: int, *arguments: int) -> int:
+        if number == HYPERVISOR_SYSCTL and not self.has_privilege:
+            raise OSError(errno.EPERM, "Operation not permitted")
         return self.xen._hypercall(unikraft.PRIVCMD_HYPERCALL.pack(number, *arguments))
 
 
@@ -140,6 +144,33 @@ def test_dom0s_ring_is_the_command_lines(module: MadeUpModule, host: LinuxHost) 
     assert list(module.mapped.values()) == [(0, 1)]
     own.page.close()
     assert not module.mapped
+
+
+def test_the_port_of_dom0s_ring_is_found(module: MadeUpModule, host: LinuxHost) -> None:
+    assert unikraft.take_event(["--event", "find", "--drill"]) == ["--drill"]
+    module.for_us = 14
+    own = host.own_ring()
+    assert own is not None and own.remote_port == 14
+    assert module.calls == [("bind", 14), ("unbind", 22)]  # the host is going to bind it
+    own.page.close()
+    module.refuses = True
+    with pytest.raises(HostError, match="dom0's ring: No such device"):
+        host.own_ring()
+
+
+@pytest.mark.parametrize("words", [["--event"], ["--event", "none"]])
+def test_no_port(words: list[str], host: LinuxHost) -> None:
+    with pytest.raises(ValueError, match="--event"):
+        unikraft.take_event(words)
+
+
+def test_without_the_privilege_any_domain_may_have_changed(module: MadeUpModule) -> None:
+    module.has_privilege = False
+    host = LinuxHost(unikraft.UnikraftDevices(module))
+    module.xen.domains[5] = Domain()
+    assert host.changed() is None and host.changed() is None
+    assert host.look(5) is not None and host.look(6) is None
+    host.close()
 
 
 def test_domains(module: MadeUpModule, host: LinuxHost) -> None:

@@ -27,7 +27,7 @@ FLAGS = ["-std=gnu17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-pie",
          "-fsanitize=undefined", "-fno-sanitize-recover=all"]
 THEIRS = re.compile(r"(?m)^#include <((?:uk|common|xen|xen-x86)/[^>]+)>")
 CRASH = ["apart.c", "region.c", "crash.c", "snapshot.c", "context.S"]
-XEN = ["evtchn.c", "grant.c", "apart.c"]
+XEN = ["evtchn.c", "grant.c", "privcmd.c", "apart.c"]
 
 
 def build(directory: Path, test: str, files: list[str], flags: list[str]) -> Path:
