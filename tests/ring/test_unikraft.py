@@ -18,7 +18,13 @@ import pytest
 
 from ring import unikraft
 from ring.host import HostError
-from ring.linux import HYPERVISOR_SYSCTL, LinuxHost, identity_of
+from ring.linux import (
+    HYPERVISOR_SYSCTL,
+    IOCTL_GNTDEV_MAP_GRANT_REF,
+    MAP_GRANT_REF,
+    LinuxHost,
+    identity_of,
+)
 from tests.ring.test_linux import UUID, Domain, MadeUpXen
 
 MODULE = Path(__file__).resolve().parents[2] / "image/unikraft/module.c"
@@ -34,6 +40,7 @@ class MadeUpModule:
         self.waits: list[float] = []
         self.calls: list[tuple[str, int]] = []
         self.mapped: dict[int, tuple[int, int]] = {}  # id of a page -> domid, grant reference
+        self.unmapped: list[memoryview] = []
         self.refuses = False
         self.has_privilege = True
         self.for_us = 0  # the only port of dom0's that can be bound; 0: any
@@ -74,6 +81,7 @@ class MadeUpModule:
 
     def unmap_grant(self, page: memoryview) -> int:
         del self.mapped[id(page)]
+        self.unmapped.append(page)
         return 0
 
     def hypercall(self, number: int, *arguments: int) -> int:
@@ -123,6 +131,21 @@ def test_a_page_is_mapped_and_unmapped(module: MadeUpModule, host: LinuxHost) ->
     assert list(module.mapped.values()) == [(8, 1)]
     second.close()
     assert not module.mapped
+    for page in module.unmapped:
+        with pytest.raises(ValueError, match="released"):
+            page[0]  # P2 of module.c
+
+
+def test_what_is_wanted_is_mapped_once(module: MadeUpModule) -> None:
+    devices = unikraft.UnikraftDevices(module)
+    wanted = [bytearray(MAP_GRANT_REF.pack(1, 0, 0, domid, 1)) for domid in (7, 8)]
+    for argument in wanted:
+        devices.ioctl(0, IOCTL_GNTDEV_MAP_GRANT_REF, argument)
+    indices = [MAP_GRANT_REF.unpack(argument)[2] for argument in wanted]
+    kept = [devices.map(0, PAGE, index) for index in indices]
+    assert list(module.mapped.values()) == [(7, 1), (8, 1)]
+    kept.append(devices.map(0, PAGE, indices[0]))
+    assert list(module.mapped.values())[2:] == [(0, 1)]  # that of dom0's own ring
 
 
 def test_what_xen_refuses_says_what_and_why(module: MadeUpModule, host: LinuxHost) -> None:
@@ -188,6 +211,8 @@ def test_the_poll_is_the_wait(module: MadeUpModule, host: LinuxHost) -> None:
     module.raised = [21]
     assert poll.poll(0) == []
     poll.register(host.fileno(), select.EPOLLIN)
+    poll.register(3, select.EPOLLIN)  # another one changes nothing
+    poll.unregister(3)
     assert poll.poll(0.5) == [(host.fileno(), select.EPOLLIN)]
     module.raised = []
     assert poll.poll() == []

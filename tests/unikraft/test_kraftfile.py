@@ -125,6 +125,12 @@ def test_the_makefile_uk_names_what_is_there() -> None:
     assert {file.name for file in LIBRARY.glob("*.[cS]")} <= named
 
 
+def test_the_end_of_the_machine_is_taken_over_on_both_platforms() -> None:
+    wrap = r"(?m)^(\w+)_LDFLAGS-\$\(CONFIG_LIBTARDIGRADE\) \+= -Wl,--wrap=ukplat_terminate$"
+    assert re.findall(wrap, (LIBRARY / "Makefile.uk").read_text("utf-8")) == ["XEN", "KVM"]
+    assert "__wrap_ukplat_terminate" in (LIBRARY / "exportsyms.uk").read_text("utf-8").split()
+
+
 def test_without_kraft_it_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "rootfs.cpio").touch()
     later = os.stat(ROOT / "Makefile").st_mtime + 1e6
