@@ -60,6 +60,8 @@ struct apart {
 };
 extern struct apart apart;
 #define keep apart.keep
+struct place_note { char magic[16]; uint64_t size; const void *address; };
+extern const struct place_note place_note; /* of the region: tools/boot/place.py */
 void keep_seal(void);
 bool keep_is_whole(void);
 

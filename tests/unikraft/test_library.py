@@ -18,6 +18,7 @@ import pytest
 from persist import layout
 from persist.crash import read_crash_slot
 from tests.oracle import packages
+from tools.boot.place import Place, place_in_kernel
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -139,6 +140,15 @@ def test_the_slot_is_as_persist_reads_it(crash_test: Path) -> None:
         r"#define (CRASH_SLOT_\w+) (0x\w+)", header)}
     assert numbers == {"CRASH_SLOT_OFFSET": layout.CRASH_SLOT_OFFSET,
                        "CRASH_SLOT_SIZE": layout.CRASH_SLOT_SIZE}
+
+
+def test_the_kernels_file_says_where_the_region_is(crash_test: Path) -> None:
+    listed = subprocess.run(["nm", "-S", crash_test], capture_output=True, text=True, timeout=60,
+                            check=True).stdout
+    found = re.search(r"(?m)^(\w+) (\w+) B apart$", listed)
+    assert found is not None
+    end = int(found[1], 16) + int(found[2], 16)  # the region is the last in it
+    assert place_in_kernel(str(crash_test)) == Place(1 << 20, end - (1 << 20))
 
 
 # -- Xen
