@@ -33,7 +33,7 @@ EXEC, LOAD, INTERP, STACK, RELRO = 2, 1, 3, 0x6474E551, 0x6474E552  # of ELF
 EXECUTABLE, WRITABLE = 1, 2
 # What of ours cannot be in the image, and for lack of what.
 ABSENT = {"ctypes": "_ctypes", "resource": "resource", "termios": "termios",
-          "ring.sim": "_ctypes"}
+          "ring.sim": "_ctypes", "_unikraft": "_unikraft"}
 PROBE = "import sys\n\nif __name__ == '__main__':\n    exec(sys.argv[1])\n"
 ASSERTING = "def check(truth):\n    assert truth, 'asserts are on'\n"
 DRILLS = {"page_fault": signal.SIGSEGV, "null": signal.SIGSEGV, "stack_overflow": signal.SIGSEGV,
