@@ -5,7 +5,9 @@ of Linux's devices, so that everything that is done with them is linux.py's.
 V1. A descriptor stands for a device and nothing else; there are no files behind them.
 V2. A grant is mapped when its page is asked for, as in linux.py; before it is only remembered.
 V3. A port that read() has told is unmasked already: _unikraft.pending() does that first (X1).
-V4. Poll is what waits, instead of an epoll: of all descriptors only that of the event channels can
+V4. Dom0's port for its own ring is told on the command line, or looked for: then it is the only one
+    of dom0's ports that Xen lets us bind.
+V5. Poll is what waits, instead of an epoll: of all descriptors only that of the event channels can
     become ready, because there is nothing else to wait for in a machine without sockets.
 Knows nothing of what the ports are for. Change with: linux.py, image/unikraft/module.c."""
 
@@ -36,14 +38,16 @@ from ring.linux import (
 )
 
 EVENT_OPTION = "--event"  # init-xenstore-domain's: dom0's port for its own ring
+EVENT_FIND = "find"  # ours, where nobody could tell it: tools/xsboot handover
 DOM0 = 0
+PORTS_TRIED = 4096
 FD_BASE = 1 << 20  # beyond all real descriptors
 NAMES = ("evtchn", "gntdev", "privcmd", "xenbus_backend")
 EVTCHN_FD = FD_BASE + NAMES.index("evtchn")
 _INDEX = struct.Struct("=Q")
 _INDEX_OFFSET = 8  # of `index` in MAP_GRANT_REF
 
-event_port: int | None = None  # of dom0's own ring; set once, before the snapshot
+event_port: int | str | None = None  # of dom0's own ring; set once, before the snapshot
 
 
 def take_event(words: list[str]) -> list[str]:
@@ -52,7 +56,10 @@ def take_event(words: list[str]) -> list[str]:
     if EVENT_OPTION not in words:
         return words
     place = words.index(EVENT_OPTION)
-    event_port = int(words[place + 1])
+    port = words[place + 1] if place + 1 < len(words) else ""
+    if port != EVENT_FIND and not port.isdecimal():
+        raise ValueError(f"{EVENT_OPTION}: expected a port of dom0's, or {EVENT_FIND}")
+    event_port = port if port == EVENT_FIND else int(port)
     return words[:place] + words[place + 2:]
 
 
@@ -72,7 +79,7 @@ class UnikraftDevices(Devices):
     def ioctl(self, fd: int, request: int, argument: bytearray | int = 0) -> int:
         if request == IOCTL_XENBUS_BACKEND_EVTCHN:
             assert event_port is not None
-            return event_port
+            return event_port if isinstance(event_port, int) else self._find_port()
         assert isinstance(argument, bytearray)
         if request == IOCTL_EVTCHN_NOTIFY:
             return int(self._machine.notify(*EVTCHN_WORD.unpack(argument)))
@@ -87,6 +94,18 @@ class UnikraftDevices(Devices):
         if request == IOCTL_GNTDEV_MAP_GRANT_REF:
             self._want(argument)
         return 0
+
+    def _find_port(self) -> int:
+        """V4. It is closed again: the host is going to bind it. That raises it, so nothing is
+        missed."""
+        for port in range(1, PORTS_TRIED):
+            try:
+                local_port = self._machine.bind(DOM0, port)
+            except OSError:
+                continue
+            self._machine.unbind(local_port)
+            return port
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
     def _want(self, argument: bytearray) -> None:
         _, _, _, domid, reference = MAP_GRANT_REF.unpack(argument)
@@ -123,7 +142,7 @@ def host() -> LinuxHost:
 
 
 class Poll:
-    """V4. Has as much of an epoll as the server uses."""
+    """V5. Has as much of an epoll as the server uses."""
 
     def __init__(self, machine: Any) -> None:
         self._machine = machine

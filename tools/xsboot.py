@@ -18,7 +18,7 @@ from pathlib import Path
 from tools.boot import build, dom0, frames, handover, region, rescue, urgency
 from tools.boot.failure import BootError
 from tools.boot.libxen import Domain, Xen
-from tools.boot.place import Place, parse_place, place_in
+from tools.boot.place import Place, parse_place, place_of_image
 from tools.boot.rescue import Image
 from tools.boot.watch import Watcher
 
@@ -73,7 +73,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         command.add_argument("domid", metavar="DOMID", type=domid_of)
         command.add_argument("file", metavar="FILE")
         command.add_argument("--region", metavar="SIZE@ADDRESS", type=place_of, default=Place(),
-                             help="where it is in the domain (default 16M@16M)")
+                             help="where it is in the domain (default 16M@16M); or the path of "
+                             "its kernel, if that is Unikraft's")
         command.set_defaults(command=function)
     core = add("core", help="write a domain's whole memory as a core dump, running or dead")
     core.add_argument("domid", metavar="DOMID", type=domid_of)
@@ -89,8 +90,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for command in (once, watch):
         add_image(command)
     over = add("handover", help="have a domain that xl makes go on in the daemon's place")
-    over.add_argument("config", metavar="CONFIG", help="for xl create: type pvh, our kernel and "
-                      "ramdisk, and cmdline = \"--event find ...\"")
+    over.add_argument("config", metavar="CONFIG", help="for xl create: our kernel and ramdisk, "
+                      "and cmdline = \"--event find ...\"")
     over.add_argument("--pid", metavar="PID", type=int, required=True, help="the daemon; nothing "
                       "else may start it again")
     over.add_argument("--socket", metavar="PATH", default=SOCKET, help="default %(default)s")
@@ -153,15 +154,14 @@ def read_region(options: argparse.Namespace) -> None:
 def write_region(options: argparse.Namespace) -> None:
     """Put a region in."""
     data = region.load(options.file)
-    domain = Xen().domain(options.domid)
+    xen = Xen()
+    domain = xen.domain(options.domid)
     if domain is None:
         raise BootError(f"there is no domain {options.domid}")
-    if not domain.is_pvh:
-        raise BootError(f"domain {options.domid} is a PV domain: only a PVH domain takes a region")
     if not domain.is_paused or domain.has_run:
         raise BootError(f"domain {options.domid} has run already: only one that has not, made by "
                         "xl create -p, takes a region")
-    region.put(options.domid, options.region, data)
+    region.put(options.domid, options.region, data, frames.of_new(xen, options.domid))
     tell(f"domain {options.domid} has the region {options.file}: {region.describe(data)}")
 
 
@@ -182,8 +182,8 @@ def dump_core(options: argparse.Namespace) -> None:
 
 def image_of(options: argparse.Namespace) -> Image:
     """What a new domain is made of."""
-    return Image(options.kernel, options.ramdisk, options.param, place_in(options.param),
-                 options.memory)
+    return Image(options.kernel, options.ramdisk, options.param,
+                 place_of_image(options.kernel, options.param), options.memory)
 
 
 def domain_of(xen: Xen, options: argparse.Namespace) -> Domain | None:

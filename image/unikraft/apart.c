@@ -2,12 +2,15 @@
 /* What outlives a restart: a fixed range of memory that no snapshot holds and nothing clears.
  *
  * It is .bss: the domain's builder hands out pages of zeros, and Unikraft never clears them. In a
- * PV domain its address is also its place in the domain's pseudo-physical memory, which is how
- * somebody outside finds it. Each change of `keep` ends with keep_seal(). */
+ * PV domain its address is also its place in the domain's pseudo-physical memory: that is how
+ * tools/boot finds the region, which looks for place_note in the kernel's file. Each change of
+ * `keep` ends with keep_seal(). */
 
 #include "tardigrade.h"
 
 __attribute__((aligned(__PAGE_SIZE))) struct apart apart;
+
+const struct place_note place_note = {"TARDIGRADEREGION", REGION_SIZE, apart.region};
 
 #define SEED 0x6b656570u
 

@@ -15,7 +15,6 @@
 #include <uk/prio.h>
 #include <xen-x86/mm.h>
 #include <xen-x86/setup.h>
-#include <xen/console.h>
 #include <xen/io/console.h>
 
 static struct xencons_interface *ring;
@@ -53,11 +52,6 @@ static __ssz console_in(struct uk_console *device, char *to, __sz size)
 
 static const struct uk_console_ops operations = {.out = console_out, .in = console_in};
 static struct uk_console console;
-
-/* plat/xen/shutdown.c asks for it. What is not taken by now would be waited for: O1. */
-void flush_console(void)
-{
-}
 
 static int console_init(struct ukplat_bootinfo *info)
 {

@@ -5,6 +5,7 @@
  * the end our own account is added below.
  *   C1. A life that dies before it has served is a failed start. GIVE_UP_AFTER of them in a row end
  *       the domain: there is no colder start than the snapshot.
+ *       So does damage to what is kept across lives, or to the snapshot.
  *   C2. Failed starts, and lives that die as soon as they serve, make the next start wait longer.
  *   C3. A fault in here, once the account is begun, is not told: the next life begins without it.
  * Format of the slot: persist/FORMAT.md. Change with: image/kernel/crash.c; these are its rules. */
@@ -174,24 +175,22 @@ static NORETURN void give_up(const char *why)
 void crash_end(const struct __regs *regs, const char *text, ...)
 {
     machine_irq(false);
-    if (!snapshot_exists()) {
-        va_list list;
-        va_start(list, text);
-        note(regs, text, list);
-        va_end(list);
-        say_why();
-        give_up("there is no snapshot to go on from");
-    }
     if (keep.is_ending > 1)
         give_up("restarting fails");
+    const char *hopeless = !snapshot_exists() ? "there is no snapshot to go on from"
+                           : !keep_is_whole() ? "what is kept across lives is damaged" : NULL;
     if (keep.is_ending++ == 0) {
         keep.ended_ns = ukplat_monotonic_clock();
+        if (!hopeless)
+            keep_seal();
         va_list list;
         va_start(list, text);
         note(regs, text, list);
         va_end(list);
         say_why();
     }
+    if (hopeless)
+        give_up(hopeless);
     bool is_quick = has_served && ukplat_monotonic_clock() - served_since < QUICK_NS;
     keep.restarts++;
     keep.failed_starts = has_served ? 0 : keep.failed_starts + 1;

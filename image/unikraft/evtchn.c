@@ -27,19 +27,18 @@
 
 #include "python.h"
 
-#define PORTS 1024u /* NR_EVS of plat/xen/events.c */
 #define WORD_BITS 64u
 
 struct irq_event { struct __regs *regs; unsigned long port; }; /* as plat/xen/events.c has it */
 
-static uint64_t raised[PORTS / WORD_BITS];
+static uint64_t raised[PORTS_MAX / WORD_BITS];
 static uint32_t timer_port;
 static uint64_t watchdog_ns, watchdog_left_ns, running_since;
 static bool is_waiting;
 
 static bool is_ours(uint64_t port)
 {
-    return keep.first_port && port >= keep.first_port && port < PORTS;
+    return keep.first_port && port >= keep.first_port && port < PORTS_MAX;
 }
 
 static int call(int operation, void *argument)
@@ -99,7 +98,7 @@ void machine_watchdog(uint64_t ns)
 
 static bool has_raised(void)
 {
-    for (uint32_t word = 0; word < PORTS / WORD_BITS; word++)
+    for (uint32_t word = 0; word < PORTS_MAX / WORD_BITS; word++)
         if (raised[word])
             return true;
     return false;
@@ -131,7 +130,7 @@ bool machine_wait(int64_t timeout_ns)
 uint32_t port_pending(uint32_t *ports, uint32_t most)
 {
     uint32_t count = 0;
-    for (uint32_t word = 0; word < PORTS / WORD_BITS && count < most; word++) {
+    for (uint32_t word = 0; word < PORTS_MAX / WORD_BITS && count < most; word++) {
         while (count < most) {
             ukplat_lcpu_disable_irq();
             uint64_t bits = raised[word];
@@ -204,7 +203,7 @@ int port_notify(uint32_t port)
 
 void ports_init(void)
 {
-    for (uint32_t port = 1; port < PORTS; port++) {
+    for (uint32_t port = 1; port < PORTS_MAX; port++) {
         struct evtchn_status status = {.dom = DOMID_SELF, .port = port};
         if (call(EVTCHNOP_status, &status))
             break; /* there are no such ports yet */
@@ -216,7 +215,7 @@ void ports_init(void)
 void ports_take_stock(void)
 {
     keep.first_port = 1;
-    for (uint32_t port = 1; port < PORTS; port++) {
+    for (uint32_t port = 1; port < PORTS_MAX; port++) {
         struct evtchn_status status = {.dom = DOMID_SELF, .port = port};
         if (call(EVTCHNOP_status, &status))
             break;
@@ -228,7 +227,7 @@ void ports_take_stock(void)
 
 void ports_reset(void)
 {
-    for (uint32_t port = (uint32_t)keep.first_port; port < PORTS; port++) {
+    for (uint32_t port = (uint32_t)keep.first_port; port < PORTS_MAX; port++) {
         struct evtchn_status status = {.dom = DOMID_SELF, .port = port};
         if (call(EVTCHNOP_status, &status))
             break;

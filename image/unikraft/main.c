@@ -104,6 +104,7 @@ int main(int argc, char **argv)
         words[count++] = argv[index];
     machine_init();
     crash_begin();
+    say("the region has %lu MiB at %p", (unsigned long)(place_note.size >> 20), place_note.address);
     start_python(count, words);
     crash_end(NULL, "Python has ended with code %d", Py_RunMain());
 }

@@ -5,7 +5,8 @@ put in its place, then the server begins.
 S1. Four things of the standard library are ours here: setitimer (Unikraft's does nothing) arms our
     watchdog, sysconf (Unikraft's does not know) tells what memory is free, an epoll is the wait for
     event channels, and pipes, which nobody could write to, are not there.
-S2. `--event PORT` in front is init-xenstore-domain's: dom0's ring. The rest is the server's.
+S2. `--event PORT` is init-xenstore-domain's, `--event find` xsboot's: dom0's ring. The rest is the
+    server's.
 S3. Python does not end, which can block here: the life does.
 Knows nothing of the server. Change with: main.c, module.c, app/limits.py, app/lastwords.py."""
 

@@ -60,6 +60,8 @@ struct apart {
 };
 extern struct apart apart;
 #define keep apart.keep
+struct place_note { char magic[16]; uint64_t size; const void *address; };
+extern const struct place_note place_note; /* of the region: tools/boot/place.py */
 void keep_seal(void);
 bool keep_is_whole(void);
 
@@ -104,6 +106,7 @@ bool machine_wait(int64_t timeout_ns); /* negative: without end; whether there i
 void machine_watchdog(uint64_t ns); /* of running time, outside of waits; 0: none */
 
 /* ---- evtchn.c: only on Xen */
+#define PORTS_MAX 1024u /* NR_EVS of plat/xen/events.c */
 int64_t port_bind_virq(uint32_t virq);
 int64_t port_bind(uint32_t domid, uint32_t port);
 int port_unbind(uint32_t port);
@@ -118,7 +121,7 @@ void *grant_map(uint32_t domid, uint32_t ref, int *error);
 int grant_unmap(void *page);
 void grant_reset(void);
 
-/* ---- xen.c: only on Xen */
+/* ---- privcmd.c: only on Xen */
 int64_t xen_hypercall(unsigned long number, const unsigned long *arguments);
 
 #endif

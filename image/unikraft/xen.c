@@ -8,8 +8,6 @@
 
 #include "tardigrade.h"
 
-#include <errno.h>
-
 #include <common/events.h>
 #include <common/hypervisor.h>
 #include <uk/boot/earlytab.h>
@@ -67,13 +65,4 @@ void machine_delay(uint64_t ns)
     set_xen_guest_handle(poll.ports, NULL);
     while (ukplat_monotonic_clock() < end)
         HYPERVISOR_sched_op(SCHEDOP_poll, &poll);
-}
-
-int64_t xen_hypercall(unsigned long number, const unsigned long *arguments)
-{
-    multicall_entry_t call = {.op = number};
-    for (size_t index = 0; index < 5; index++)
-        call.args[index] = arguments[index];
-    long result = HYPERVISOR_multicall(&call, 1);
-    return result ? result : (int64_t)call.result;
 }

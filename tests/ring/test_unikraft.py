@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ring/unikraft.py on a builtin module that is made up here: the host of linux.py behaves on it as
 it does on Linux's devices. Method: the module's calls are those of image/unikraft/module.c, by
-name; its hypervisor is test_linux.py's.
+name; its hypervisor is test_linux.py's. (What it answers without the privilege: tests/unikraft.)
 
 Cannot show: that the real module does this; tests/unikraft has its C, and docs/UNIKRAFT.md says how
 it was booted."""
@@ -18,7 +18,13 @@ import pytest
 
 from ring import unikraft
 from ring.host import HostError
-from ring.linux import LinuxHost, identity_of
+from ring.linux import (
+    HYPERVISOR_SYSCTL,
+    IOCTL_GNTDEV_MAP_GRANT_REF,
+    MAP_GRANT_REF,
+    LinuxHost,
+    identity_of,
+)
 from tests.ring.test_linux import UUID, Domain, MadeUpXen
 
 MODULE = Path(__file__).resolve().parents[2] / "image/unikraft/module.c"
@@ -34,14 +40,17 @@ class MadeUpModule:
         self.waits: list[float] = []
         self.calls: list[tuple[str, int]] = []
         self.mapped: dict[int, tuple[int, int]] = {}  # id of a page -> domid, grant reference
+        self.unmapped: list[memoryview] = []
         self.refuses = False
+        self.has_privilege = True
+        self.for_us = 0  # the only port of dom0's that can be bound; 0: any
         self._next_port = 20
 
     def bind_virq(self, virq: int) -> int:
         return self.bind(-1, virq)
 
     def bind(self, domid: int, port: int) -> int:
-        if self.refuses:
+        if self.refuses or (domid == 0 and self.for_us and port != self.for_us):
             raise OSError(errno.ENOENT, "No such file or directory")
         self.calls.append(("bind", port))
         self._next_port += 1
@@ -72,9 +81,12 @@ class MadeUpModule:
 
     def unmap_grant(self, page: memoryview) -> int:
         del self.mapped[id(page)]
+        self.unmapped.append(page)
         return 0
 
     def hypercall(self, number: int, *arguments: int) -> int:
+        if number == HYPERVISOR_SYSCTL and not self.has_privilege:
+            raise OSError(errno.EPERM, "Operation not permitted")
         return self.xen._hypercall(unikraft.PRIVCMD_HYPERCALL.pack(number, *arguments))
 
 
@@ -119,6 +131,21 @@ def test_a_page_is_mapped_and_unmapped(module: MadeUpModule, host: LinuxHost) ->
     assert list(module.mapped.values()) == [(8, 1)]
     second.close()
     assert not module.mapped
+    for page in module.unmapped:
+        with pytest.raises(ValueError, match="released"):
+            page[0]  # P2 of module.c
+
+
+def test_what_is_wanted_is_mapped_once(module: MadeUpModule) -> None:
+    devices = unikraft.UnikraftDevices(module)
+    wanted = [bytearray(MAP_GRANT_REF.pack(1, 0, 0, domid, 1)) for domid in (7, 8)]
+    for argument in wanted:
+        devices.ioctl(0, IOCTL_GNTDEV_MAP_GRANT_REF, argument)
+    indices = [MAP_GRANT_REF.unpack(argument)[2] for argument in wanted]
+    kept = [devices.map(0, PAGE, index) for index in indices]
+    assert list(module.mapped.values()) == [(7, 1), (8, 1)]
+    kept.append(devices.map(0, PAGE, indices[0]))
+    assert list(module.mapped.values())[2:] == [(0, 1)]  # that of dom0's own ring
 
 
 def test_what_xen_refuses_says_what_and_why(module: MadeUpModule, host: LinuxHost) -> None:
@@ -142,6 +169,33 @@ def test_dom0s_ring_is_the_command_lines(module: MadeUpModule, host: LinuxHost) 
     assert not module.mapped
 
 
+def test_the_port_of_dom0s_ring_is_found(module: MadeUpModule, host: LinuxHost) -> None:
+    assert unikraft.take_event(["--event", "find", "--drill"]) == ["--drill"]
+    module.for_us = 14
+    own = host.own_ring()
+    assert own is not None and own.remote_port == 14
+    assert module.calls == [("bind", 14), ("unbind", 22)]  # the host is going to bind it
+    own.page.close()
+    module.refuses = True
+    with pytest.raises(HostError, match="dom0's ring: No such device"):
+        host.own_ring()
+
+
+@pytest.mark.parametrize("words", [["--event"], ["--event", "none"]])
+def test_no_port(words: list[str], host: LinuxHost) -> None:
+    with pytest.raises(ValueError, match="--event"):
+        unikraft.take_event(words)
+
+
+def test_without_the_privilege_any_domain_may_have_changed(module: MadeUpModule) -> None:
+    module.has_privilege = False
+    host = LinuxHost(unikraft.UnikraftDevices(module))
+    module.xen.domains[5] = Domain()
+    assert host.changed() is None and host.changed() is None
+    assert host.look(5) is not None and host.look(6) is None
+    host.close()
+
+
 def test_domains(module: MadeUpModule, host: LinuxHost) -> None:
     assert host.changed() is None and host.changed() == set()
     module.xen.domains[5] = Domain()
@@ -157,6 +211,8 @@ def test_the_poll_is_the_wait(module: MadeUpModule, host: LinuxHost) -> None:
     module.raised = [21]
     assert poll.poll(0) == []
     poll.register(host.fileno(), select.EPOLLIN)
+    poll.register(3, select.EPOLLIN)  # another one changes nothing
+    poll.unregister(3)
     assert poll.poll(0.5) == [(host.fileno(), select.EPOLLIN)]
     module.raised = []
     assert poll.poll() == []

@@ -10,7 +10,7 @@ import ctypes
 import struct
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -198,6 +198,62 @@ def test_the_frames_of_a_pv_domain(monkeypatch: pytest.MonkeyPatch, first: int, 
         frames.of_domain(domain, place)
 
 
+class NewDomain:
+    """A PV domain of PAGES_NEW pages as its builder leaves it. Stands for Xen."""
+
+    flags = 0
+
+    def domain(self, domid: int) -> Domain | None:
+        """As Xen.domain()."""
+        return Domain(7, self.flags, PAGES_NEW, 0, HANDLE, 0, 99) if domid == 7 else None
+
+    def call(self, name: str, domid: int, vcpu: int, context: Any, who: str) -> int:
+        """xc_vcpu_getcontext."""
+        assert (name, domid, vcpu) == ("xc_vcpu_getcontext", 7, 0)
+        frames.START_INFO_VA.pack_into(context, 0, START_VA)
+        context[frames.PAGE_TABLES.size - 8:frames.PAGE_TABLES.size] = struct.pack("<Q", 50 << 12)
+        return 0
+
+
+PAGES_NEW = 1000
+START_VA, LIST_VA = 0xFFFFFFFF80200040, 0xFFFFFFFF803FF000  # the list: across a page table's end
+
+
+def new_memory() -> dict[int, bytes]:
+    """Its page tables in 50 to 54, start_info in 60, the list in 70 and 80."""
+    def page(entries: dict[int, int]) -> bytes:
+        words = [entries.get(index, 0) for index in range(512)]
+        return struct.pack("<512Q", *words)
+    flags = 0x8000000000000067  # not executable, dirty, accessed, user, writable, present
+    numbers = [2 * index + 7 for index in range(PAGES_NEW)] + [0] * 24
+    start = frames.START_INFO.pack(b"xen-3.0-x86_64", PAGES_NEW, LIST_VA)
+    return {50: page({511: 51 << 12 | flags}), 51: page({510: 52 << 12 | flags}),
+            52: page({1: 53 << 12 | flags, 2: 54 << 12 | flags}),
+            53: page({0: 60 << 12 | flags, 511: 70 << 12 | flags}), 54: page({0: 80 << 12 | flags}),
+            60: bytes(0x40) + start + bytes(PAGE_SIZE - 0x40 - len(start)),
+            70: struct.pack("<512Q", *numbers[:512]), 80: struct.pack("<512Q", *numbers[512:])}
+
+
+def test_the_frames_of_a_pv_domain_that_has_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = new_memory()
+    monkeypatch.setattr(MachineFrames, "pages", pages)
+    monkeypatch.setattr(frames, "ForeignMemory", MachineFrames)
+    xen = cast(Xen, NewDomain())
+    assert frames.of_new(xen, 7) == [2 * index + 7 for index in range(PAGES_NEW)]
+    pages[54] = bytes(PAGE_SIZE)
+    with pytest.raises(BootError, match="nothing at 0xffffffff80400000"):
+        frames.of_new(xen, 7)
+    for start in (b"yen-3.0", b"xen-3.0"):
+        info = frames.START_INFO.pack(start, PAGES_NEW + (start[:1] == b"x"), LIST_VA)
+        pages[60] = bytes(0x40) + info.ljust(PAGE_SIZE - 0x40, b"\0")
+        with pytest.raises(BootError, match="not as a PV domain starts"):
+            frames.of_new(xen, 7)
+    with pytest.raises(BootError, match="no domain 8"):
+        frames.of_new(xen, 8)
+    monkeypatch.setattr(NewDomain, "flags", DOMINF_HVM)
+    assert frames.of_new(xen, 7) is None
+
+
 def test_a_pvh_domain_has_its_own_numbers() -> None:
     domain = DEAD._replace(flags=DOMINF_HVM)
     assert frames.of_domain(domain, Place()) is None
@@ -227,3 +283,5 @@ def test_a_region_is_put_where_its_frames_are(monkeypatch: pytest.MonkeyPatch) -
     region.put(7, Place(2 * PAGE_SIZE, 3 * PAGE_SIZE), bytes(2 * PAGE_SIZE), range(100, 200))
     region.put(7, Place(PAGE_SIZE, 0), bytes(PAGE_SIZE))
     assert seen == [range(103, 105), None]
+    with pytest.raises(BootError, match="does not lie in its memory"):
+        region.put(7, Place(2 * PAGE_SIZE, 99 * PAGE_SIZE), bytes(2 * PAGE_SIZE), range(100))

@@ -15,10 +15,10 @@ from typing import cast
 import pytest
 
 from tests.tools.test_xsboot import MIB, PLACE, PORT, some_region
-from tools.boot import consoles, dom0, handover, process, region
+from tools.boot import consoles, dom0, frames, handover, process, region
 from tools.boot.failure import BootError
 from tools.boot.libxen import Xen
-from tools.boot.place import Place
+from tools.boot.place import MAGIC, NOTE, Place
 
 
 def test_a_configuration_must_let_the_kernel_find_its_port(tmp_path: Path) -> None:
@@ -29,6 +29,10 @@ def test_a_configuration_must_let_the_kernel_find_its_port(tmp_path: Path) -> No
             handover.read_config(str(path))
     path.write_text("name='x'\nextra='--event find region=2M'\n")
     assert handover.read_config(str(path)) == handover.Config(str(path), "x", Place(2 * MIB))
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(NOTE.pack(MAGIC, MIB, 3 * MIB))
+    path.write_text(f"name='x'\nkernel = \"{kernel}\"\nextra='--event find'\n")
+    assert handover.read_config(str(path)).place == Place(MIB, 3 * MIB)
 
 
 @pytest.mark.parametrize("step", ["stop", "put", "set_up", "wait_until_served", ""])
@@ -55,11 +59,12 @@ def test_a_handover_that_fails_leaves_the_daemon(step: str, tmp_path: Path,
         path.write_bytes(some_region())  # what the daemon has done until its end
         fake("stop")()
 
-    def fake_put(domid: int, place: Place, data: bytes) -> None:
-        assert data == some_region()
+    def fake_put(domid: int, place: Place, data: bytes, numbers: list[int]) -> None:
+        assert (data, numbers) == (some_region(), [3])
         fake("put")()
     monkeypatch.setattr(handover, "stop", fake_stop)
     monkeypatch.setattr(region, "put", fake_put)
+    monkeypatch.setattr(frames, "of_new", lambda xen, domid: [3])
     xen = SimpleNamespace(pause=fake("pause"), unpause=fake("unpause"),
                           tell_of_deaths=fake("virq"))
     monkeypatch.setattr(handover, "END_S", 0.0)

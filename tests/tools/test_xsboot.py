@@ -34,7 +34,7 @@ from tools.boot.libxen import (
     DOMINF_XS_DOMAIN,
     Domain,
 )
-from tools.boot.place import Place, parse_place, place_in
+from tools.boot.place import MAGIC, NOTE, Place, parse_place, place_in, place_of_image
 from tools.xsboot import main as xsboot_main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +106,22 @@ def test_the_place_on_a_command_line() -> None:
     assert place_in("region=1M --drill region=2M@32M -- --x") == Place(2 * MIB, 32 * MIB)
 
 
+def test_the_place_in_a_kernel(tmp_path: Path) -> None:
+    kernel, place = tmp_path / "kernel", Place(2 * MIB, 0x901000)
+    kernel.write_bytes(b"\x7fELF " + NOTE.pack(MAGIC, place.size, place.address) + b"more")
+    assert parse_place(str(kernel)) == place == place_of_image(str(kernel), "region=1M")
+    kernel.write_bytes(b"\x7fELF" + MAGIC)
+    assert place_of_image(str(kernel), "region=1M") == Place(MIB)
+    assert place_of_image(None, "region=1M") == Place(MIB)
+    with pytest.raises(BootError, match="does not say where"):
+        parse_place(str(kernel))
+    kernel.write_bytes(NOTE.pack(MAGIC, 2 * MIB, 7))
+    with pytest.raises(BootError, match="whole pages"):
+        place_of_image(str(kernel), "")
+    with pytest.raises(BootError, match="cannot be read"):
+        parse_place(str(tmp_path / "none"))
+
+
 # -- structures
 
 
@@ -144,6 +160,11 @@ _Static_assert(X86_HVM_NR_SPECIAL_PAGES == {build.SPECIAL_PAGES} &&
     X86_HVM_END_SPECIAL_REGION == {build.SPECIAL_END:#x}, "special");
 _Static_assert(offsetof(struct shared_info, arch.pfn_to_mfn_frame_list_list) ==
     {frames.FRAME_LIST_LIST.size - 8}, "shared_info");
+_Static_assert(offsetof(struct vcpu_guest_context, user_regs.rsi) ==
+    {frames.START_INFO_VA.size - 8} && offsetof(struct vcpu_guest_context, ctrlreg[3]) ==
+    {frames.PAGE_TABLES.size - 8} && sizeof(vcpu_guest_context_any_t) <= {frames.CONTEXT_MAX} &&
+    offsetof(struct start_info, mfn_list) == {frames.START_INFO.size - 8} &&
+    offsetof(struct start_info, nr_pages) == 32, "start");
 _Static_assert(XC_DOM_HVM_CONTAINER == {build.CONTAINER_HVM}, "container");
 """)
     done = subprocess.run(["gcc", "-fsyntax-only", "-D__XEN_TOOLS__", "check.c"], cwd=tmp_path,

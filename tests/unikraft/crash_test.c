@@ -56,16 +56,30 @@ long uk_alloc_pmaxalloc(struct uk_alloc *of)
     return (long)(HEAP_PAGES - heap_used);
 }
 
+static bool irq_is_off;
+
 __ssz uk_console_out(const char *text, __sz size)
 {
+    CHECK(irq_is_off == (keep.is_ending != 0)); /* an end is not interrupted */
     return (__ssz)fwrite(text, 1, size, stdout);
 }
 
 void __real_ukplat_terminate(enum ukplat_gstate request) { exit((int)request); }
 void __wrap_ukplat_terminate(enum ukplat_gstate request);
-void machine_irq(bool is_on) { (void)is_on; }
+void machine_irq(bool is_on) { irq_is_off = !is_on; }
 void machine_before_snapshot(void) {}
-void machine_reset(void) {}
+static const char *tearing;
+
+/* What the slot holds may be damaged while nobody lives. */
+void machine_reset(void)
+{
+    char *slot = apart.region + CRASH_SLOT_OFFSET;
+    if (tearing && !strcmp(tearing, "tear text"))
+        slot[34] ^= 1;
+    if (tearing && !strcmp(tearing, "tear size"))
+        memset(slot + 12, 0xff, 4);
+}
+
 void machine_delay(uint64_t ns) { printf("delay %lu ms\n", (unsigned long)(ns / 1000000)); }
 
 /* ---- a life */
@@ -82,12 +96,18 @@ static void ruin_everything(void)
 static void end_by(const char *how)
 {
     struct __regs regs = {.rip = 0x1234};
+    if (!strncmp(how, "tear", 4))
+        tearing = how;
+    if (!strcmp(how, "unread"))
+        crash_end(&regs, "unread");
     if (!strcmp(how, "trap"))
         crash_end(&regs, "page fault: write to 0x%lx", 0x600000000000ul);
     if (!strcmp(how, "abort"))
         __wrap_ukplat_terminate(UKPLAT_CRASH);
     if (!strcmp(how, "clean"))
         crash_end_cleanly();
+    if (!strcmp(how, "damage keep"))
+        keep.first_port ^= 1;
     if (!strcmp(how, "damage"))
         ((char *)keep.snapshot)[2 * __PAGE_SIZE] ^= 1;
     crash_end(NULL, "%s", how);
@@ -100,22 +120,47 @@ static void say_what_was_said(void)
     printf("slot %zu: %.*s", size, (int)size, text);
 }
 
+/* Registers that a function must keep are as they were, whatever they have become meanwhile. */
+static void registers_are_kept(void)
+{
+    static struct context saved;
+    uint64_t changed, from = (uint64_t)&saved;
+    __asm__ volatile(
+        "movq %%rsp, %%rbx\n subq $128, %%rsp\n andq $-16, %%rsp\n"
+        "movq $12, %%r12\n movq $13, %%r13\n movq $14, %%r14\n movq $15, %%r15\n"
+        "call context_save\n testl %%eax, %%eax\n jnz 1f\n"
+        "xorl %%ebx, %%ebx\n xorl %%r12d, %%r12d\n xorl %%r13d, %%r13d\n"
+        "xorl %%r14d, %%r14d\n xorl %%r15d, %%r15d\n"
+        "call context_resume\n"
+        "1: movq %%rbx, %%rsp\n"
+        "subq $12, %%r12\n subq $13, %%r13\n subq $14, %%r14\n subq $15, %%r15\n"
+        "orq %%r12, %%r13\n orq %%r13, %%r14\n orq %%r14, %%r15\n movq %%r15, %0\n"
+        : "=a"(changed)
+        : "D"(from)
+        : "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+          "memory", "cc");
+    CHECK(!changed);
+}
+
 static void life(void)
 {
     strcpy(own_page(1), "what the image holds");
     strcpy(heap, "the heap");
     heap_used = 1;
     const char *answer = snapshot_take();
+    CHECK(!strcmp(snapshot_take(), "off")); /* there is one */
     char lives;
     CHECK(region_read(0x8000, &lives, 1) == 0);
     printf("life %d: %s\n", lives, answer);
     CHECK(!strcmp(own_page(1), "what the image holds"));
     CHECK(own_page(2)[0] == 0 && own_page(31)[7] == 0);
     CHECK(!strcmp(heap, "the heap"));
-    say_what_was_said();
-    CHECK(crash_truncate(0) == 0);
     const char *how = ends[(int)lives++];
     CHECK(region_write(0x8000, &lives, 1) == 0);
+    if (how && !strcmp(how, "unread"))
+        end_by(how);
+    say_what_was_said();
+    CHECK(crash_truncate(0) == 0);
     CHECK(region_write(REGION_SIZE - 1, "xy", 2) == -ENOSPC);
     if (!how) {
         fwrite(apart.region, 1, REGION_SIZE, stderr);
@@ -137,6 +182,7 @@ int main(int argc, char **argv)
     CHECK(heap != MAP_FAILED);
     made_up_heap = (struct ukplat_memregion_desc){(uintptr_t)heap, HEAP_SIZE};
     CHECK((uintptr_t)made_up_image < (uintptr_t)&apart);
+    registers_are_kept();
     crash_begin();
     context_call_on(made_up_image + sizeof(made_up_image), life);
 }

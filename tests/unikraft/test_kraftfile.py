@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "image/unikraft"
-COMMIT = re.compile(r"[0-9a-f]{40}")
+RELEASE = re.compile(r"0\.\d+\.\d+")
 TOP = {"spec": str, "name": str, "rootfs": str, "cmd": list, "unikraft": dict, "libraries": dict,
        "targets": list}
 COMPONENT = {"source": str, "version": str, "kconfig": dict}
@@ -88,10 +88,13 @@ def test_it_has_the_schema(kraftfile: dict[str, Any]) -> None:
         ("xen", "x86_64"), ("qemu", "x86_64")]
 
 
-def test_unikraft_is_at_a_fixed_place(kraftfile: dict[str, Any]) -> None:
-    version = kraftfile["unikraft"]["version"]
-    assert COMMIT.fullmatch(version) or re.fullmatch(r"0\.\d+\.\d+", version)
-    assert version[:8] in (ROOT / "docs/UNIKRAFT.md").read_text("utf-8")
+def test_unikraft_and_its_libraries_are_releases(kraftfile: dict[str, Any]) -> None:
+    text = (ROOT / "docs/UNIKRAFT.md").read_text("utf-8")
+    parts = {"unikraft": kraftfile["unikraft"], **kraftfile["libraries"]}
+    assert "source" in parts.pop("tardigrade")
+    for name, part in parts.items():
+        assert RELEASE.fullmatch(part["version"]) and "source" not in part
+        assert f"{name} {part['version']}" in text, name
 
 
 def test_what_it_names_is_there(kraftfile: dict[str, Any]) -> None:
@@ -120,6 +123,12 @@ def test_the_makefile_uk_names_what_is_there() -> None:
     assert sources and all((LIBRARY / source).is_file() for source in sources)
     named = {Path(source).name for source in sources}
     assert {file.name for file in LIBRARY.glob("*.[cS]")} <= named
+
+
+def test_the_end_of_the_machine_is_taken_over_on_both_platforms() -> None:
+    wrap = r"(?m)^(\w+)_LDFLAGS-\$\(CONFIG_LIBTARDIGRADE\) \+= -Wl,--wrap=ukplat_terminate$"
+    assert re.findall(wrap, (LIBRARY / "Makefile.uk").read_text("utf-8")) == ["XEN", "KVM"]
+    assert "__wrap_ukplat_terminate" in (LIBRARY / "exportsyms.uk").read_text("utf-8").split()
 
 
 def test_without_kraft_it_says_what_to_do(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from persist import layout
 from persist.crash import read_crash_slot
 from tests.oracle import packages
+from tools.boot.place import Place, place_in_kernel
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -27,7 +28,7 @@ FLAGS = ["-std=gnu17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-pie",
          "-fsanitize=undefined", "-fno-sanitize-recover=all"]
 THEIRS = re.compile(r"(?m)^#include <((?:uk|common|xen|xen-x86)/[^>]+)>")
 CRASH = ["apart.c", "region.c", "crash.c", "snapshot.c", "context.S"]
-XEN = ["evtchn.c", "grant.c", "apart.c"]
+XEN = ["evtchn.c", "grant.c", "privcmd.c", "apart.c"]
 
 
 def build(directory: Path, test: str, files: list[str], flags: list[str]) -> Path:
@@ -76,6 +77,20 @@ def test_the_slot_has_what_was_said_and_why_it_ended(crash_test: Path) -> None:
                      r"machine, reason 3 in restart 1", said)
 
 
+def test_a_life_that_has_not_read_adds_one_line(crash_test: Path) -> None:
+    said = "\n".join(lives(crash_test, "trap", "unread"))
+    found = said.split("life 2: restored\n")[1]
+    assert re.search(r"^slot \d+: said\nrax 0{16} ", found) and found.count("rax ") == 1
+    assert found.endswith("in restart 0\nkernel: unread at rip 0x1234 in restart 1")
+
+
+@pytest.mark.parametrize("end", ["tear text", "tear size"])
+def test_a_damaged_slot_is_empty(crash_test: Path, end: str) -> None:
+    said = lives(crash_test, end, "exit")
+    assert said[said.index("life 1: restored") + 1].startswith("slot 0: ")
+    assert re.match(r"slot \d+: said", said[said.index("life 2: restored") + 1])
+
+
 def test_a_clean_end_ends_the_machine(crash_test: Path) -> None:
     assert lives(crash_test, "trap", "clean", code=0)[-1] != "life 2: restored"
 
@@ -83,6 +98,12 @@ def test_a_clean_end_ends_the_machine(crash_test: Path) -> None:
 def test_a_damaged_snapshot_is_not_believed(crash_test: Path) -> None:
     said = lives(crash_test, "damage", code=3)
     assert not any("restored" in line for line in said)
+
+
+def test_damage_to_what_is_kept_is_not_believed(crash_test: Path) -> None:
+    said = lives(crash_test, "trap", "damage keep", code=3)
+    assert said[-1] == "tardigrade: the end: what is kept across lives is damaged"
+    assert any(line.startswith("kernel: damage keep") for line in said)
 
 
 def test_failed_starts_wait_longer_and_end(crash_test: Path) -> None:
@@ -119,6 +140,15 @@ def test_the_slot_is_as_persist_reads_it(crash_test: Path) -> None:
         r"#define (CRASH_SLOT_\w+) (0x\w+)", header)}
     assert numbers == {"CRASH_SLOT_OFFSET": layout.CRASH_SLOT_OFFSET,
                        "CRASH_SLOT_SIZE": layout.CRASH_SLOT_SIZE}
+
+
+def test_the_kernels_file_says_where_the_region_is(crash_test: Path) -> None:
+    listed = subprocess.run(["nm", "-S", crash_test], capture_output=True, text=True, timeout=60,
+                            check=True).stdout
+    found = re.search(r"(?m)^(\w+) (\w+) B apart$", listed)
+    assert found is not None
+    end = int(found[1], 16) + int(found[2], 16)  # the region is the last in it
+    assert place_in_kernel(str(crash_test)) == Place(1 << 20, end - (1 << 20))
 
 
 # -- Xen

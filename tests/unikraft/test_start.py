@@ -30,6 +30,11 @@ def watchdog(seconds):
 
 def wait(seconds):
     print("the machine: wait", file=sys.stderr, flush=True)
+    assert os.sysconf("SC_AVPHYS_PAGES") == 3000 and os.sysconf("SC_PAGE_SIZE") >= 4096
+    try:
+        os.pipe2(0)
+    except OSError as error:
+        print("pipes:", error, file=sys.stderr, flush=True)
     raise KeyboardInterrupt
 """
 WITH_XEN = """
@@ -57,6 +62,7 @@ def test_it_serves_and_waits_by_the_module(tmp_path: Path) -> None:
                  "--socket", str(tmp_path / "socket"), "--watchdog", "5")
     assert "region, 1 MiB: new" in said
     assert said.index("the machine: watchdog 5") < said.index("the machine: wait")
+    assert "no pipes" in said
     assert "KeyboardInterrupt" in said and said.endswith("the machine: exit 1\n")
 
 

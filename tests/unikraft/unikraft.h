@@ -75,6 +75,7 @@ int HYPERVISOR_event_channel_op(int operation, void *argument);
 int HYPERVISOR_grant_table_op(unsigned operation, void *argument, unsigned count);
 int HYPERVISOR_sched_op(int operation, void *argument);
 long HYPERVISOR_set_timer_op(uint64_t until);
+int HYPERVISOR_multicall(void *list, int count);
 void mask_evtchn(evtchn_port_t port);
 void unmask_evtchn(evtchn_port_t port);
 void clear_evtchn(evtchn_port_t port);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* evtchn.c and grant.c on a hypervisor that is made up here: random calls, events at any moment, and
+/* evtchn.c, grant.c and privcmd.c on a hypervisor that is made up here: random calls, events at any moment, and
  * restarts, beside a plain account of what should be there. `xen_test SEED`.
  *
  * Cannot show: that Unikraft calls the handler as unikraft.h has it; the Xen lab boots it. */
@@ -21,10 +21,13 @@
 #define CHECK(condition) \
     ((condition) ? (void)0 : (fprintf(stderr, "%d: %s\n", __LINE__, #condition), exit(9)))
 
-static struct { bool is_bound, is_pending, is_masked, is_owed; uint32_t domid; } ports[PORTS];
+static struct {
+    bool is_bound, is_left, is_pending, is_masked, is_owed; /* is_left: by the other end */
+    uint32_t domid;
+} ports[PORTS];
 static struct { bool is_mapped; uint64_t at; uint32_t domid; } mappings[HANDLES];
 static bool irq_on = true;
-static uint64_t state, timer_until;
+static uint64_t state, timer_until, wait_end;
 uint64_t made_up_now = 1;
 
 static uint32_t below(uint32_t limit)
@@ -44,6 +47,7 @@ static void deliver(void)
         ports[port].is_pending = false;
         int result = made_up_handler(&event);
         CHECK(result == (port == TIMER || port >= OLD ? UK_EVENT_HANDLED : UK_EVENT_NOT_HANDLED));
+        CHECK(ports[port].is_masked == (port >= OLD)); /* it comes once, until it is told */
     }
 }
 
@@ -68,7 +72,7 @@ static int new_port(uint32_t domid)
         if (ports[port].is_bound)
             continue;
         ports[port].is_bound = ports[port].is_masked = true;
-        ports[port].is_pending = ports[port].is_owed = false;
+        ports[port].is_left = ports[port].is_pending = ports[port].is_owed = false;
         ports[port].domid = domid;
         return (int)port;
     }
@@ -92,7 +96,11 @@ int HYPERVISOR_event_channel_op(int operation, void *argument)
     case EVTCHNOP_status:
         if (status->port >= PORTS)
             return -EINVAL;
-        status->status = ports[status->port].is_bound ? EVTCHNSTAT_interdomain : EVTCHNSTAT_closed;
+        status->status = !ports[status->port].is_bound ? EVTCHNSTAT_closed
+                         : ports[status->port].is_left ? EVTCHNSTAT_unbound : EVTCHNSTAT_interdomain;
+        status->u.interdomain.dom = (domid_t)ports[status->port].domid;
+        if (ports[status->port].is_left)
+            status->u.unbound.dom = (domid_t)ports[status->port].domid;
         if (status->port == TIMER) {
             status->status = EVTCHNSTAT_virq;
             status->u.virq = VIRQ_TIMER;
@@ -136,10 +144,31 @@ int HYPERVISOR_grant_table_op(unsigned operation, void *argument, unsigned count
     return 0;
 }
 
-/* Upcalls go on as it blocks (E4); the timer or somebody else ends it. */
+/* Domains are not ours to ask for, unless somebody allows it. */
+static long permission = -EPERM;
+
+int HYPERVISOR_multicall(void *list, int count)
+{
+    multicall_entry_t *call = list;
+    CHECK(count == 1 && !call->args[1]);
+    CHECK(call->op == __HYPERVISOR_domctl || call->op == __HYPERVISOR_sysctl);
+    call->result = (xen_ulong_t)permission;
+    return 0;
+}
+
+static bool is_any_owed(void)
+{
+    for (uint32_t port = OLD; port < PORTS; port++)
+        if (ports[port].is_bound && ports[port].is_owed)
+            return true;
+    return false;
+}
+
+/* Nobody sleeps over an event. Upcalls go on as it blocks (E4); the timer or somebody else ends it. */
 int HYPERVISOR_sched_op(int operation, void *argument)
 {
-    CHECK(operation == SCHEDOP_block && !argument && !irq_on);
+    CHECK(operation == SCHEDOP_block && !argument && !irq_on && !is_any_owed());
+    CHECK(timer_until == wait_end);
     irq_on = true;
     deliver();
     made_up_now = timer_until ? timer_until : made_up_now + 1;
@@ -179,7 +208,7 @@ static void nothing_is_lost(void)
     while (port_pending(told, 1))
         ports[told[0]].is_owed = false;
     for (uint32_t port = OLD; port < PORTS; port++)
-        CHECK(!ports[port].is_owed || ports[port].is_masked);
+        CHECK(!ports[port].is_owed && !(ports[port].is_bound && ports[port].is_masked));
 }
 
 static void bind_one(void)
@@ -192,7 +221,14 @@ static void bind_one(void)
 static void unbind_one(uint32_t port)
 {
     bool was_bound = ports[port].is_bound;
-    CHECK(port_unbind(port) == (was_bound ? 0 : -EINVAL));
+    CHECK(port_unbind(port) == (was_bound ? 0 : -EINVAL) && !ports[port].is_pending);
+}
+
+static void wait_a_while(void)
+{
+    uint32_t timeout_ns = below(1000);
+    wait_end = made_up_now + timeout_ns;
+    CHECK(machine_wait(timeout_ns) == is_any_owed());
 }
 
 static void *pages[GRANT_SLOTS];
@@ -204,6 +240,54 @@ static void map_or_unmap(void)
     if (pages[index])
         CHECK(grant_unmap(pages[index]) == 0 && grant_unmap(pages[index]) == -EINVAL);
     pages[index] = pages[index] ? NULL : grant_map(below(DOMAINS + 2), 1, &error);
+}
+
+/* ---- domains */
+
+#define GETDOMAININFO 5
+#define GETDOMAININFOLIST 6
+
+static union { uint32_t words[256]; struct { uint32_t command, version; uint16_t domain; }; } op;
+
+static long ask(unsigned long number, uint32_t command, uint32_t domid)
+{
+    memset(&op, 0xa5, sizeof(op));
+    op.command = command;
+    op.domain = (uint16_t)domid;
+    return xen_hypercall(number, (unsigned long[]){(unsigned long)&op, 0, 0, 0, 0});
+}
+
+static void ask_for_one(void)
+{
+    uint32_t domid = below(DOMAINS), connected = 0, left = 0;
+    for (uint32_t port = OLD; port < PORTS; port++)
+        if (ports[port].is_bound && ports[port].domid == domid)
+            *(ports[port].is_left ? &left : &connected) += 1;
+    CHECK(ask(__HYPERVISOR_domctl, GETDOMAININFO, domid) == 0);
+    bool is_dying = left && !connected;
+    CHECK(op.words[4] == domid && op.words[5] == is_dying && op.words[255] == 0);
+}
+
+static void a_domain_dies(void)
+{
+    uint32_t domid = below(DOMAINS);
+    for (uint32_t port = OLD; port < PORTS; port++)
+        if (ports[port].is_bound && ports[port].domid == domid)
+            ports[port].is_left = true;
+}
+
+static void only_two_questions(void)
+{
+    CHECK(ask(__HYPERVISOR_domctl, GETDOMAININFO + 1, 1) == -EPERM && op.words[4] == 0xa5a5a5a5);
+    CHECK(ask(__HYPERVISOR_sysctl, GETDOMAININFOLIST, 1) == -EPERM && op.words[4] == 0xa5a5a5a5);
+    permission = 0; /* what Xen answers is what counts */
+    CHECK(ask(__HYPERVISOR_domctl, GETDOMAININFO, 1) == 0 && op.words[4] == 0xa5a5a5a5);
+    CHECK(ask(__HYPERVISOR_sysctl, GETDOMAININFOLIST, 1) == 0);
+    CHECK(ask(__HYPERVISOR_sysctl, GETDOMAININFO, 1) == -EPERM);
+    CHECK(ask(__HYPERVISOR_domctl, GETDOMAININFOLIST, 1) == -EPERM);
+    CHECK(ask(__HYPERVISOR_memory_op, GETDOMAININFO, 1) == -EPERM);
+    permission = -ESRCH;
+    CHECK(ask(__HYPERVISOR_domctl, GETDOMAININFO, 1) == -ESRCH && op.words[4] == 0xa5a5a5a5);
 }
 
 static void restart(void)
@@ -230,20 +314,23 @@ int main(int argc, char **argv)
     CHECK(keep.first_port == OLD && keep_is_whole());
     for (uint32_t round = 0; round < ROUNDS; round++) {
         uint32_t port = OLD + below(PORTS - OLD);
-        switch (below(8)) {
+        switch (below(10)) {
         case 0: bind_one(); break;
         case 1: unbind_one(port); break;
         case 2: if (ports[port].is_bound) raise(port); break;
         case 3: take_pending(); break;
         case 4: nothing_is_lost(); break;
         case 5: map_or_unmap(); break;
-        case 6: machine_wait((int64_t)below(1000)); break;
+        case 6: wait_a_while(); break;
         case 7: if (below(200) == 0) restart(); break;
+        case 8: ask_for_one(); break;
+        case 9: if (below(10) == 0) a_domain_dies(); break;
         }
         CHECK(irq_on);
     }
     CHECK(port_unbind(1) == -EINVAL && port_notify(TIMER) == -EINVAL);
     restart();
+    only_two_questions();
     printf("%u rounds\n", ROUNDS);
     return 0;
 }

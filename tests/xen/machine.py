@@ -36,8 +36,8 @@ VERDICT = re.compile(r"^VERDICT (\S+) (ok|FAILED) ?([^\r\n]*)", re.M)
 END = "LAB END"
 DEFAULTS = {"SERVER": "ours", "SERVER_OPTIONS": "", "TRAFFIC": 300, "KILLS": 10,
             "STUB_WORDS": "log=debug drill=on --drill --watchdog 3", "STUB_MEMORY": 64,
-            "STUB_KERNEL": "kernel.elf", "CRASHES": 20, "DEATHS": 3, "ATTACHES": 3,
-            "ENDS": "power-off xen",
+            "STUB_KERNEL": "kernel.elf", "STUB_RAMDISK": "initrd.cpio", "CRASHES": 20,
+            "DEATHS": 3, "ATTACHES": 3, "ENDS": "power-off xen",
             "KINDS": "exception page-fault kernel-page-fault double-fault"}
 BY_HAND_S = 3600.0
 
@@ -78,9 +78,11 @@ def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
     image = build()
     directory = Path(tempfile.mkdtemp(prefix="xen-lab-"))
     try:
-        lines = [f"{key}='{value}'\n"
-                 for key, value in {"SCENARIO": name, **DEFAULTS, **parameters}.items()]
-        write_initrd(image, directory / "initrd", {"lab/parameters": "".join(lines).encode()})
+        words, files = split_files(parameters)
+        files["lab/parameters"] = "".join(
+            f"{key}='{value}'\n"
+            for key, value in {"SCENARIO": name, **DEFAULTS, **words}.items()).encode()
+        write_initrd(image, directory / "initrd", files)
         memory_mib = int(str(parameters.get("MACHINE_MIB", MEMORY_MIB)))
         run = _boot(command(image, directory / "initrd", memory_mib), timeout_s, show)
     finally:
@@ -121,6 +123,18 @@ def _boot(words: list[str], timeout_s: float,
             machine.kill()
     console = said.decode("utf-8", "replace")
     return Run(verdicts_of(console), END in console, console, time.monotonic() - began_s)
+
+
+def split_files(parameters: Mapping[str, object]) -> tuple[dict[str, object], dict[str, bytes]]:
+    """Of the stub domain's kernel and ramdisk, those that are paths here and not names of
+    build/image: what is in them, for dom0's root; and the parameters as scenarios know them."""
+    words, files = dict(parameters), {}
+    for key in ("STUB_KERNEL", "STUB_RAMDISK"):
+        path = Path(str(words.get(key, "")))
+        if len(path.parts) > 1:
+            words[key] = path.name
+            files[f"lab/stub/{path.name}"] = path.read_bytes()
+    return words, files
 
 
 def verdicts_of(console: str) -> list[Verdict]:

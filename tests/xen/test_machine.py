@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""machine.py without a machine: what is taken for a verdict, and what for success."""
+"""machine.py without a machine: what is taken for a verdict, what for success, and
+which image is booted."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.xen.machine import END, Run, Verdict, verdicts_of
+from tests.xen.machine import END, Run, Verdict, split_files, verdicts_of
 
 LIST = [Verdict("xl-list", True, "12.5"), Verdict("traffic", False, "0 requests of 500")]
 
@@ -34,3 +37,12 @@ def test_what_a_success_is() -> None:
     assert "its last verdict was a" in str(Run([good], False, "", 1.0).complaint())
     assert "its last verdict was none" in str(Run([], False, "", 1.0).complaint())
     assert "none" in str(Run([], True, END, 1.0).complaint())
+
+
+def test_an_image_may_lie_anywhere(tmp_path: Path) -> None:
+    kernel = tmp_path / "other-kernel"
+    kernel.write_bytes(b"kernel")
+    words, files = split_files({"STUB_KERNEL": str(kernel), "STUB_RAMDISK": "initrd.cpio", "A": 1})
+    assert words == {"STUB_KERNEL": "other-kernel", "STUB_RAMDISK": "initrd.cpio", "A": 1}
+    assert files == {"lab/stub/other-kernel": b"kernel"}
+    assert split_files({"A": 1}) == ({"A": 1}, {})

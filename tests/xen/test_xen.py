@@ -123,8 +123,9 @@ def test_the_first_reply_with_ten_guests(image: None, kernel: str) -> None:
 
 
 @pytest.mark.full
-def test_from_the_daemon_to_a_domain_that_xl_makes(image: None) -> None:
-    must_succeed("handover", 2 * BOOT_S)
+@pytest.mark.parametrize("kernel", ["kernel.elf", "kernel-pv.elf"])
+def test_from_the_daemon_to_a_domain_that_xl_makes(image: None, kernel: str) -> None:
+    must_succeed("handover", 2 * BOOT_S, STUB_KERNEL=kernel)
 
 
 @pytest.mark.full

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from tools.boot import consoles, dom0, evtchn, frames, process, region
 from tools.boot.failure import BootError
 from tools.boot.libxen import Xen
-from tools.boot.place import Place, place_in
+from tools.boot.place import Place, place_of_image
 from tools.boot.process import Daemon
 from tools.boot.rescue import ANSWER_S, Tell
 
@@ -31,6 +31,7 @@ END_S = 10.0
 WAIT_S = 0.02
 KERNEL_FINDS = "--event find"  # the command line is fixed before there is a port
 WORDS = re.compile(r"""^\s*(?:cmdline|extra)\s*=\s*(["'])(.*)\1\s*$""", re.M)
+KERNEL = re.compile(r"""^\s*kernel\s*=\s*(["'])(.*)\1\s*$""", re.M)
 NAME = re.compile(r"""^\s*name\s*=\s*(["'])(.*)\1\s*$""", re.M)
 
 
@@ -66,12 +67,13 @@ def read_config(path: str) -> Config:
             text = file.read()
     except OSError as error:
         raise BootError(f"{path}: {error.strerror}") from error
-    words, name = WORDS.search(text), NAME.search(text)
+    words, name, kernel = WORDS.search(text), NAME.search(text), KERNEL.search(text)
     if name is None:
         raise BootError(f'{path}: there is no name = "..."')
     if words is None or KERNEL_FINDS not in words[2]:
         raise BootError(f'{path}: expected cmdline = "{KERNEL_FINDS} ..."')
-    return Config(path, name[2], place_in(words[2]))
+    known = kernel[2] if kernel is not None and os.path.exists(kernel[2]) else None
+    return Config(path, name[2], place_of_image(known, words[2]))
 
 
 def hand_over(xen: Xen, config: Config, server: Server, tell: Tell) -> int:
@@ -88,7 +90,7 @@ def hand_over(xen: Xen, config: Config, server: Server, tell: Tell) -> int:
     ended = consoles.end_all(tell)  # they have the daemon's socket
     try:
         stop(server)
-        region.put(domid, config.place, region.load(server.region))
+        region.put(domid, config.place, region.load(server.region), frames.of_new(xen, domid))
         port = dom0.set_up(domid)
         tell(f"domain {domid} has the region; dom0's ring is offered to it at port {port}")
         xen.tell_of_deaths(domid)

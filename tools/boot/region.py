@@ -68,6 +68,8 @@ def put(domid: int, place: Place, data: bytes, numbers: Sequence[int] | None = N
         raise BootError(f"a region of {len(data)} bytes does not fit {place}")
     first = place.address // layout.PAGE_SIZE
     here = numbers and numbers[first:first + place.size // layout.PAGE_SIZE]
+    if here is not None and len(here) * layout.PAGE_SIZE != place.size:
+        raise BootError(f"domain {domid}: {place} does not lie in its memory")
     with ForeignMemory(domid, place, may_write=True, frames=here) as memory:
         memory.write(0, data)
 

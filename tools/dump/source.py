@@ -21,7 +21,8 @@ class Source(Medium, Protocol):
 
 
 def open_any(name: str) -> Source:
-    """A file that holds a region, or domain:DOMID[:SIZE@ADDRESS]. Raises RegionError."""
+    """A file that holds a region, or domain:DOMID[:SIZE@ADDRESS]; or domain:DOMID:KERNEL with the
+    path of one that says where its region is. Raises RegionError."""
     kind, _, rest = name.partition(":")
     if kind != "domain" or os.path.exists(name):
         return open_source(name)

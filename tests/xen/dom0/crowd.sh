@@ -6,9 +6,9 @@
 export XENSTORED_PATH=$DEVICE
 : "${GUESTS:=10}" "${NODES:=1000}" "${OUTAGE_MAX_MS:=500}" "${GUEST_MIB:=88}"
 
-check image-is-built ls "/lab/stub/$STUB_KERNEL" /lab/stub/initrd.cpio
+check image-is-built ls "/lab/stub/$STUB_KERNEL" "/lab/stub/$STUB_RAMDISK"
 check init-xenstore-domain init-xenstore-domain --kernel "/lab/stub/$STUB_KERNEL" \
-    --ramdisk /lab/stub/initrd.cpio --memory "$STUB_MEMORY" --param "$STUB_WORDS"
+    --ramdisk "/lab/stub/$STUB_RAMDISK" --memory "$STUB_MEMORY" --param "$STUB_WORDS"
 stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
 start_services
 number=0

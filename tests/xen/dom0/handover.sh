@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The image as a domain that xl makes, which has no privilege. The daemon leaves dom0's ring alone;
 # tools/xsboot handover puts the domain in its place. Then an ordinary day, crashes, and the end of
-# the domain as a whole. Before: handovers that fail leave the daemon serving.
+# the domain as a whole. Before: handovers that fail leave the daemon serving. With another
+# STUB_KERNEL it is a PV domain.
 
 HANDOVER_LOG=/var/log/handover.log
 WATCH_LOG=/var/log/watch.log
@@ -17,22 +18,31 @@ kept() { [ "$(timeout 20 xenstore-read /tool/kept)" = "$1" ]; }
 is_ready() { [ -S $SOCKET ] && kept before; }
 is_watching() { grep -q '^xsboot: watching' $WATCH_LOG; }
 
+# Unikraft's kernel has the region within itself; any other is told.
+kernel=/lab/stub/$STUB_KERNEL
+ramdisk=/lab/stub/$STUB_RAMDISK
+type=pv region=region=16M place=16M@16M bad_ones="small none away other"
+case $STUB_KERNEL in kernel.elf) type=pvh ;; esac
+if grep -q TARDIGRADEREGION "$kernel"; then
+    region='' place=$kernel bad_ones="none other"
+fi
+
 # write_stub FILE KERNEL RAMDISK REGION
 write_stub() {
     cat >"$1" <<EOF
 name = "xenstore"
-type = "pvh"
+type = "$type"
 memory = $STUB_MEMORY
 vcpus = 1
 kernel = "$2"
 ramdisk = "$3"
-cmdline = "--event find $STUB_WORDS region=$4"
+cmdline = "--event find $STUB_WORDS $4"
 on_poweroff = "preserve"
 on_crash = "preserve"
 EOF
 }
 
-check image-is-built ls /lab/stub/kernel.elf /lab/stub/initrd.cpio
+check image-is-built ls "$kernel" "$ramdisk"
 cd /server || return
 python3 -m app --host linux:guests --socket $SOCKET --region $REGION --region-size 16M \
     >>$SERVER_LOG 2>&1 &
@@ -44,12 +54,12 @@ check xen-init-dom0 xen-init-dom0
 check xenconsoled xenconsoled --pid-file=/var/run/xenconsoled.pid --log=all
 check write xenstore-write /tool/kept before
 
-write_stub /tmp/stub.cfg /lab/stub/kernel.elf /lab/stub/initrd.cpio 16M
-write_stub /tmp/small.cfg /lab/stub/kernel.elf /lab/stub/initrd.cpio 1M
-write_stub /tmp/none.cfg /lab/none /lab/stub/initrd.cpio 16M
-write_stub /tmp/away.cfg /lab/stub/kernel.elf /lab/stub/initrd.cpio 16M@1G
-write_stub /tmp/other.cfg /lab/stub/kernel.elf /lab/guest.cpio 16M # it ends at once
-for bad in small none away other; do
+write_stub /tmp/stub.cfg "$kernel" "$ramdisk" $region
+write_stub /tmp/small.cfg "$kernel" "$ramdisk" region=1M
+write_stub /tmp/none.cfg /lab/none "$ramdisk" $region
+write_stub /tmp/away.cfg "$kernel" "$ramdisk" region=16M@1G
+write_stub /tmp/other.cfg "$kernel" /lab/guest.cpio $region # it ends at once
+for bad in $bad_ones; do
     hand_over /tmp/$bad.cfg
     handover_rc=$?
     check_that "handover-$bad-fails" "$(tail -n 1 $HANDOVER_LOG)" [ $handover_rc = 1 ]
@@ -79,8 +89,8 @@ quitter=$(domid_of quitter)
 check xl-destroy-quitter xl destroy quitter
 
 cd /server || return
-python3 -u -m tools.xsboot watch --domid "$stub" --kernel /lab/stub/kernel.elf --ramdisk /lab/stub/initrd.cpio \
-    --param "$STUB_WORDS region=16M" >>$WATCH_LOG 2>&1 &
+python3 -u -m tools.xsboot watch --domid "$stub" --kernel "$kernel" --ramdisk "$ramdisk" \
+    --param "$STUB_WORDS $region" >>$WATCH_LOG 2>&1 &
 watch_pid=$!
 cd / || return
 check_that watching "$(uptime_s)" wait_until 60 is_watching
@@ -97,7 +107,7 @@ kill $watch_pid
 xenstore-write /tool/kept again
 timeout 200 xenstore-watch -n 2 /tool/watched >/tmp/watched 2>&1 &
 usleep 500000
-xsboot back "$stub" /tmp/back >/tmp/back.log 2>&1
+xsboot back --region "$place" "$stub" /tmp/back >/tmp/back.log 2>&1
 check_that back "$(cat /tmp/back.log)" [ -s /tmp/back ]
 REGION=/tmp/back SERVER=ours
 unset XENSTORED_PATH

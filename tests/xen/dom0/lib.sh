@@ -83,9 +83,9 @@ start_server() {
 
 # The same as the domain that Debian's init-xenstore-domain makes of the image: $stub.
 start_stub() {
-    check image-is-built ls "/lab/stub/$STUB_KERNEL" /lab/stub/initrd.cpio
+    check image-is-built ls "/lab/stub/$STUB_KERNEL" "/lab/stub/$STUB_RAMDISK"
     check init-xenstore-domain init-xenstore-domain --kernel "/lab/stub/$STUB_KERNEL" \
-        --ramdisk /lab/stub/initrd.cpio --memory "$STUB_MEMORY" --param "$STUB_WORDS"
+        --ramdisk "/lab/stub/$STUB_RAMDISK" --memory "$STUB_MEMORY" --param "$STUB_WORDS"
     stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
 }
 

@@ -14,7 +14,7 @@ in_server() { (cd /server && PYTHONPATH=/server:/lab exec "$@"); }
 start_watch() { # not in a function of a function: its process is to be $watch_pid
     cd /server || return
     python3 -u -m tools.xsboot watch --kernel "/lab/stub/$STUB_KERNEL" \
-        --ramdisk /lab/stub/initrd.cpio --param "$STUB_WORDS" >>$WATCH_LOG 2>&1 &
+        --ramdisk "/lab/stub/$STUB_RAMDISK" --param "$STUB_WORDS" >>$WATCH_LOG 2>&1 &
     watch_pid=$!
     cd / || return
 }
@@ -35,8 +35,12 @@ end_domain() {
 
 start_stub
 start_services
-check_that read-while-running "$(xsboot read "$stub" /tmp/region)" [ -s /tmp/region ]
-check dump-while-running sh -c "cd /server && python3 -m tools.xsdump domain:$stub tree |
+region=$(in_server python3 -c 'import sys
+from tools.boot.place import place_of_image
+print(place_of_image(*sys.argv[1:]))' "/lab/stub/$STUB_KERNEL" "$STUB_WORDS")
+check_that read-while-running "$(xsboot read --region "$region" "$stub" /tmp/region)" \
+    [ -s /tmp/region ]
+check dump-while-running sh -c "cd /server && python3 -m tools.xsdump domain:$stub:$region tree |
     grep '^/tool/xenstored/domid '"
 write_config guest 128
 check xl-create xl create /tmp/guest.cfg
@@ -71,7 +75,8 @@ wait $watch_pid 2>/dev/null
 before=$(rescues)
 in_server python3 /lab/crash_domain.py "$stub" "$kind" >/tmp/outage 2>&1 &
 outage_pid=$!
-check_that half-a-rescue "$(uptime_s)" in_server python3 /lab/half_rescue.py "$stub" "$STUB_WORDS"
+check_that half-a-rescue "$(uptime_s)" in_server python3 /lab/half_rescue.py "$stub" \
+    "/lab/stub/$STUB_KERNEL" "/lab/stub/$STUB_RAMDISK" "$STUB_WORDS"
 start_watch
 wait_until 60 has_rescued "$before"
 check_that second-half "$(tail -n 1 $WATCH_LOG)" has_rescued "$before"

@@ -8,9 +8,9 @@ export XENSTORED_PATH=$DEVICE
 routes=ring
 traffic_line() { grep 'GUEST TRAFFIC' "$1" | tail -n 1; }
 
-check image-is-built ls "/lab/stub/$STUB_KERNEL" /lab/stub/initrd.cpio
+check image-is-built ls "/lab/stub/$STUB_KERNEL" "/lab/stub/$STUB_RAMDISK"
 check init-xenstore-domain init-xenstore-domain --kernel "/lab/stub/$STUB_KERNEL" \
-    --ramdisk /lab/stub/initrd.cpio --memory "$STUB_MEMORY" --param "$STUB_WORDS"
+    --ramdisk "/lab/stub/$STUB_RAMDISK" --memory "$STUB_MEMORY" --param "$STUB_WORDS"
 stub=$(timeout 20 xenstore-read /tool/xenstored/domid)
 start_services
 idle_ms=$(PYTHONPATH=/server python3 -c "import time; from tools.boot.libxen import Xen
