@@ -68,19 +68,6 @@ void python_traceback(const char *line)
 
 /* ---- for every machine */
 
-static PyObject *failed(int64_t result)
-{
-    errno = (int)-result;
-    return PyErr_SetFromErrno(PyExc_OSError);
-}
-
-static PyObject *done(int64_t result)
-{
-    if (result < 0)
-        return failed(result);
-    return PyLong_FromLongLong(result);
-}
-
 PyDoc_STRVAR(watchdog_doc, "watchdog(seconds)\n--\n\nEnd this life when it has run for so long, "
              "outside of waits, without another call; 0: never.");
 static PyObject *module_watchdog(PyObject *module, PyObject *seconds)
@@ -123,6 +110,19 @@ static PyObject *module_exit(PyObject *module, PyObject *code)
 /* ---- on Xen */
 
 #ifdef CONFIG_PLAT_XEN
+static PyObject *failed(int64_t result)
+{
+    errno = (int)-result;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static PyObject *done(int64_t result)
+{
+    if (result < 0)
+        return failed(result);
+    return PyLong_FromLongLong(result);
+}
+
 PyDoc_STRVAR(bind_virq_doc, "bind_virq(virq) -> local port");
 static PyObject *module_bind_virq(PyObject *module, PyObject *arguments)
 {
