@@ -57,6 +57,7 @@ class Run(NamedTuple):
     has_ended: bool
     console: str
     took_s: float
+    hangs: bool = False  # it said nothing for too long
 
     def complaint(self) -> str | None:
         """Why the run is not a success; None if it is one."""
@@ -69,8 +70,10 @@ class Run(NamedTuple):
 
 def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
                  keep_in: Path | None = None,
-                 show: Callable[[bytes], object] | None = None) -> Run:
-    """Boot, and run dom0/`name`.sh with `parameters` as shell variables.
+                 show: Callable[[bytes], object] | None = None,
+                 silence_s: float | None = None) -> Run:
+    """Boot, and run dom0/`name`.sh with `parameters` as shell variables. A machine that says
+    nothing for `silence_s` hangs as a whole, and is ended.
 
     What the console says is given to `show` as it comes, and written to `keep_in` if that is given
     and the run is no success."""
@@ -84,7 +87,8 @@ def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
             for key, value in {"SCENARIO": name, **DEFAULTS, **words}.items()).encode()
         write_initrd(image, directory / "initrd", files)
         memory_mib = int(str(parameters.get("MACHINE_MIB", MEMORY_MIB)))
-        run = _boot(command(image, directory / "initrd", memory_mib), timeout_s, show)
+        run = _boot(command(image, directory / "initrd", memory_mib), timeout_s, show,
+                    silence_s or timeout_s)
     finally:
         shutil.rmtree(directory)
     if keep_in is not None and run.complaint() is not None:
@@ -100,29 +104,29 @@ def command(image: Image, initrd: Path, memory_mib: int = MEMORY_MIB) -> list[st
             "-append", XEN_OPTIONS, "-initrd", f"{image.kernel} {LINUX_OPTIONS},{initrd}"]
 
 
-def _boot(words: list[str], timeout_s: float,
-          show: Callable[[bytes], object] | None) -> Run:
-    """Run the machine until it powers off, or time is up."""
+def _boot(words: list[str], timeout_s: float, show: Callable[[bytes], object] | None,
+          silence_s: float) -> Run:
+    """Run the machine until it powers off, hangs, or time is up."""
     began_s = time.monotonic()
-    said = bytearray()
+    said, hangs = bytearray(), False
     with subprocess.Popen(words, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as machine:
         assert machine.stdout is not None
         try:
             while (left_s := began_s + timeout_s - time.monotonic()) > 0:
-                if select.select([machine.stdout], [], [], left_s)[0]:
-                    data = os.read(machine.stdout.fileno(), 1 << 16)
-                    if not data:
-                        break
-                    said += data
-                    if show is not None:
-                        show(data)
+                hangs = not select.select([machine.stdout], [], [], min(left_s, silence_s))[0]
+                data = b"" if hangs else os.read(machine.stdout.fileno(), 1 << 16)
+                if not data:
+                    break
+                said += data
+                if show is not None:
+                    show(data)
                 if END.encode() in said[-4096:] and machine.poll() is not None:
                     break
         finally:
             machine.kill()
     console = said.decode("utf-8", "replace")
-    return Run(verdicts_of(console), END in console, console, time.monotonic() - began_s)
+    return Run(verdicts_of(console), END in console, console, time.monotonic() - began_s, hangs)
 
 
 def split_files(parameters: Mapping[str, object]) -> tuple[dict[str, object], dict[str, bytes]]:
