@@ -5,8 +5,7 @@
  *   P1. Nothing else: the hypervisor would do all that it does for the kernel.
  *   P2. What Xen writes to lies in the program's own memory, as far as the two structures say
  *       where; an entry of the list is believed to be no longer than ENTRY_MAX.
- *   P3. Without the xenstore's privilege Xen tells us only that there is such a domain. That it
- *       dies shows in our channels with it: Xen has closed its ends. What is not known is 0. */
+ *   P3. Without the xenstore's privilege the answer is unprivileged.h's. */
 
 #include "device.h"
 #include "hypercall.h"
@@ -14,29 +13,19 @@
 
 #include <xen/event_channel.h>
 
-#define GETDOMAININFO 5
-#define GETDOMAININFOLIST 6
-#define OPERATION_MAX 1024 /* struct xen_domctl and xen_sysctl are smaller in every version */
+#include "unprivileged.h"
+
 #define ENTRY_MAX 256
 
 struct hypercall_request { uint64_t number, arguments[5]; };
 
-/* How they begin, in every version so far: xen/domctl.h, xen/sysctl.h. */
-struct domctl { /* GETDOMAININFO */
-    uint32_t command, version;
-    uint16_t domain, pad[3];
-    uint16_t found_domain, found_pad;
-    uint32_t flags;
-};
-struct sysctl { /* GETDOMAININFOLIST */
+struct sysctl { /* how GETDOMAININFOLIST begins: xen/sysctl.h */
     uint32_t command, version;
     uint16_t first_domain;
     uint32_t max_domains;
     uint64_t buffer_va;
 };
 _Static_assert(offsetof(struct sysctl, buffer_va) == 16, "xen/sysctl.h");
-_Static_assert(offsetof(struct domctl, found_domain) == 16, "xen/domctl.h");
-#define FLAG_DYING 1 /* XEN_DOMINF_dying */
 
 static bool privcmd_exists(void) { return xen_leaf(); }
 
@@ -58,26 +47,9 @@ static int64_t check_sysctl(uint64_t va)
     return user_can_write(list->buffer_va, size) ? 0 : -EFAULT;
 }
 
-/* P3. */
-static bool is_dying(uint16_t domain)
+static int64_t ask_port(struct evtchn_status *status)
 {
-    bool has_left = false;
-    for (uint32_t port = keep.port_first; port < EVTCHN_2L_NR_CHANNELS; port++) {
-        struct evtchn_status status = {.dom = DOMID_SELF, .port = port};
-        if (hypercall(__HYPERVISOR_event_channel_op, EVTCHNOP_status, (uint64_t)&status, 0))
-            break; /* there are no such ports yet */
-        if (status.status == EVTCHNSTAT_interdomain && status.u.interdomain.dom == domain)
-            return false;
-        has_left |= status.status == EVTCHNSTAT_unbound && status.u.unbound.dom == domain;
-    }
-    return has_left;
-}
-
-static void answer_without_privilege(struct domctl *question)
-{
-    memset(&question->found_domain, 0, OPERATION_MAX - offsetof(struct domctl, found_domain));
-    question->found_domain = question->domain;
-    question->flags = is_dying(question->domain) ? FLAG_DYING : 0;
+    return hypercall(__HYPERVISOR_event_channel_op, EVTCHNOP_status, (uint64_t)status, 0);
 }
 
 static int64_t privcmd_ioctl(uint64_t request, void *argument)
@@ -92,7 +64,7 @@ static int64_t privcmd_ioctl(uint64_t request, void *argument)
         return result;
     result = hypercall((uint32_t)call->number, va, 0, 0);
     if (result == -EPERM && call->number == __HYPERVISOR_domctl) {
-        answer_without_privilege((struct domctl *)va);
+        answer_unprivileged((struct domctl *)va, keep.port_first, EVTCHN_2L_NR_CHANNELS, ask_port);
         result = 0;
     }
     return result;

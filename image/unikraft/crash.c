@@ -20,6 +20,7 @@
 #include <uk/alloc.h>
 #include <uk/console.h>
 #include <uk/plat/bootstrap.h>
+#include <uk/plat/lcpu.h>
 #include <uk/plat/time.h>
 
 #define GIVE_UP_AFTER 10u
@@ -174,7 +175,7 @@ static NORETURN void give_up(const char *why)
 
 void crash_end(const struct __regs *regs, const char *text, ...)
 {
-    machine_irq(false);
+    ukplat_lcpu_disable_irq();
     if (keep.is_ending > 1)
         give_up("restarting fails");
     const char *hopeless = !snapshot_exists() ? "there is no snapshot to go on from"

@@ -4,7 +4,6 @@
 
 #include "tardigrade.h"
 
-#include <uk/plat/lcpu.h>
 #include <uk/plat/time.h>
 #include <uk/sched.h>
 
@@ -12,14 +11,6 @@
 
 void machine_init(void)
 {
-}
-
-void machine_irq(bool is_on)
-{
-    if (is_on)
-        ukplat_lcpu_enable_irq();
-    else
-        ukplat_lcpu_disable_irq();
 }
 
 void machine_before_snapshot(void)

@@ -22,6 +22,7 @@
 #include <uk/alloc.h>
 #include <uk/plat/bootstrap.h>
 #include <uk/plat/common/sections.h>
+#include <uk/plat/lcpu.h>
 #include <uk/plat/memory.h>
 #include <uk/plat/time.h>
 #include <uk/plat/tls.h>
@@ -269,13 +270,13 @@ static void restore(void)
     crash_begin();
     say("start %lu: from the snapshot, after %lu us", (unsigned long)keep.restarts,
         (unsigned long)((ukplat_monotonic_clock() - keep.ended_ns) / 1000));
-    machine_irq(true);
+    ukplat_lcpu_enable_irq();
     context_resume(&context);
 }
 
 void snapshot_restore(void)
 {
-    machine_irq(false);
+    ukplat_lcpu_disable_irq();
     if (!keep_is_whole() || sum() != keep.snapshot_checksum)
         panic_at(__FILE__, __LINE__, "the snapshot is damaged");
     machine_reset();

@@ -98,7 +98,6 @@ NORETURN void context_call_on(void *stack_top, void (*function)(void));
 
 /* ---- xen.c and evtchn.c, or kvm.c: the machine */
 void machine_init(void);
-void machine_irq(bool is_on);
 void machine_before_snapshot(void);
 void machine_reset(void); /* U3, with interrupts off */
 void machine_delay(uint64_t ns);

@@ -12,7 +12,6 @@
 #include <common/hypervisor.h>
 #include <uk/boot/earlytab.h>
 #include <uk/plat/config.h>
-#include <uk/plat/lcpu.h>
 #include <uk/plat/time.h>
 #include <uk/prio.h>
 #include <xen/sched.h>
@@ -36,14 +35,6 @@ UK_BOOT_EARLYTAB_ENTRY(fix_irqstack, UK_PRIO_EARLIEST);
 void machine_init(void)
 {
     ports_init();
-}
-
-void machine_irq(bool is_on)
-{
-    if (is_on)
-        ukplat_lcpu_enable_irq();
-    else
-        ukplat_lcpu_disable_irq();
 }
 
 void machine_before_snapshot(void)

@@ -6,6 +6,7 @@
  * Cannot show: what Xen refuses (tests/xen). */
 
 #include "hypercall.h"
+#include "hypercall_page.h"
 #include "machine.h"
 #include "pv.h"
 
@@ -46,23 +47,6 @@ static bool is_pinned[PAGES];
 static struct trap_info traps[EXCEPTIONS];
 
 uint64_t xen_time(void) { return now_ns; }
-
-int64_t made_up_xen(uint64_t a, uint64_t b, uint64_t c, uint32_t number);
-__asm__(".text\n"
-        "xen_entry:\n\t"
-        "push %rbp\n\tmov %rsp, %rbp\n\tand $-16, %rsp\n\t"
-        "call made_up_xen\n\t"
-        "leave\n\tret\n\t"
-        ".balign 4096\n\t"
-        ".globl hypercall_page\n"
-        "hypercall_page:\n\t"
-        ".set number, 0\n\t"
-        ".rept 128\n\t"
-        ".balign 32\n\t"
-        "mov $number, %ecx\n\tjmp xen_entry\n\t"
-        ".set number, number + 1\n\t"
-        ".endr\n\t"
-        ".balign 32\n");
 
 static uint64_t page_of(uint64_t frame)
 {

@@ -10,6 +10,7 @@
 
 #include "device.h"
 #include "hypercall.h"
+#include "hypercall_page.h"
 #include "machine.h"
 #include "pv.h"
 
@@ -43,25 +44,6 @@ static bool has_privilege = true;
 static bool is_bound[DOMAINS];   /* a domain's end of the channel to us */
 static uint32_t notified[DOMAINS];
 static int64_t window[GRANT_SLOTS + 1]; /* frames: 0 hole, -1 memory, else domid + 1 */
-
-int64_t made_up_xen(uint64_t a, uint64_t b, uint64_t c, uint32_t number);
-
-/* One piece of code per hypercall, as in the real page; the caller's stack may not be aligned. */
-__asm__(".text\n"
-        "xen_entry:\n\t"
-        "push %rbp\n\tmov %rsp, %rbp\n\tand $-16, %rsp\n\t"
-        "call made_up_xen\n\t"
-        "leave\n\tret\n\t"
-        ".balign 4096\n\t"
-        ".globl hypercall_page\n"
-        "hypercall_page:\n\t"
-        ".set number, 0\n\t"
-        ".rept 128\n\t"
-        ".balign 32\n\t"
-        "mov $number, %ecx\n\tjmp xen_entry\n\t"
-        ".set number, number + 1\n\t"
-        ".endr\n\t"
-        ".balign 32\n");
 
 static uint64_t bit_of(uint32_t port) { return 1ull << (port % 64); }
 

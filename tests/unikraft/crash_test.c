@@ -66,7 +66,8 @@ __ssz uk_console_out(const char *text, __sz size)
 
 void __real_ukplat_terminate(enum ukplat_gstate request) { exit((int)request); }
 void __wrap_ukplat_terminate(enum ukplat_gstate request);
-void machine_irq(bool is_on) { irq_is_off = !is_on; }
+void ukplat_lcpu_enable_irq(void) { irq_is_off = false; }
+void ukplat_lcpu_disable_irq(void) { irq_is_off = true; }
 void machine_before_snapshot(void) {}
 static const char *tearing;
 
