@@ -7,30 +7,17 @@
  *   C1. A life that dies before it has served counts as a failed start. After COLD_AFTER of them in
  *       a row the next start is cold; after GIVE_UP_AFTER the machine ends.
  *   C2. Failed starts, and lives that die as soon as they serve, make the next start wait longer;
- *       every QUICK_FREE such lives in a row one start is cold.
- * Format of the slot: persist/FORMAT.md. */
+ *       every QUICK_FREE such lives in a row one start is cold (slot.h). */
 
 #include "cpu.h"
 #include "device.h"
 #include "linux.h"
+#include "slot.h"
 #include "trap.h"
 
 #define COLD_AFTER 3u
 #define GIVE_UP_AFTER 10u
-#define QUICK_NS 100000000ull /* a life that has served no longer than this is a quick death */
-#define QUICK_FREE 20u        /* as many in a row are nothing unusual */
-#define DELAY_MIN_NS 10000000ull
-#define DELAY_MAX_NS 1000000000ull
 #define EXIT_PORT 0xf4        /* QEMU's isa-debug-exit */
-
-struct slot {
-    char magic[8];
-    uint32_t crc, size;
-    uint64_t restart, time_us;
-    char text[CRASH_SLOT_SIZE - 32];
-};
-_Static_assert(sizeof(struct slot) == CRASH_SLOT_SIZE, "a page of the region");
-#define CRC_OFFSET offsetof(struct slot, size) /* what the checksum covers begins here */
 
 static struct slot slot;
 static char account[1024]; /* of the first reason; ends with a newline */
@@ -39,20 +26,11 @@ static bool has_served, has_opened, is_ready, is_ending;
 static bool is_torn, has_repeated; /* the slot, by a fault in the middle of its last store */
 static uint64_t served_since;
 
-static uint32_t slot_crc(const struct slot *of)
-{
-    return checksum_crc32(0, (const char *)of + CRC_OFFSET,
-                          offsetof(struct slot, text) - CRC_OFFSET + of->size);
-}
-
 static void slot_store(void)
 {
-    memcpy(slot.magic, "TARDCRSH", 8);
-    slot.restart = keep.restarts;
-    slot.time_us = clock_wall() / 1000;
-    slot.crc = slot_crc(&slot);
+    size_t size = slot_seal(&slot, keep.restarts, clock_wall() / 1000);
     is_torn = is_ending;
-    region_write(CRASH_SLOT_OFFSET, &slot, offsetof(struct slot, text) + slot.size);
+    region_write(CRASH_SLOT_OFFSET, &slot, size);
     is_torn = false;
 }
 
@@ -68,8 +46,7 @@ static void slot_load(void)
 {
     const struct slot *stored = region_at(CRASH_SLOT_OFFSET);
     memset(&slot, 0, sizeof(slot));
-    if (memcmp(stored->magic, "TARDCRSH", 8) == 0 && stored->size <= sizeof(slot.text) &&
-        slot_crc(stored) == stored->crc)
+    if (slot_is_whole(stored))
         memcpy(&slot, stored, sizeof(slot));
 }
 
@@ -89,21 +66,14 @@ static uint64_t crash_size(void) { return slot.size; }
 static int64_t crash_read(struct file *file, void *to, uint64_t size, uint64_t offset)
 {
     (void)file;
-    if (offset >= slot.size)
-        return 0;
-    uint64_t count = size < slot.size - offset ? size : slot.size - offset;
-    memcpy(to, slot.text + offset, count);
-    return (int64_t)count;
+    return (int64_t)slot_read(&slot, to, size, offset);
 }
 
 static int64_t crash_write(struct file *file, const void *from, uint64_t size, uint64_t offset)
 {
     (void)file;
-    if (offset > slot.size || size > sizeof(slot.text) - offset)
+    if (!slot_write(&slot, from, size, offset))
         return -ENOSPC;
-    memcpy(slot.text + offset, from, size);
-    if (offset + size > slot.size)
-        slot.size = (uint32_t)(offset + size);
     slot_store();
     return (int64_t)size;
 }
@@ -174,35 +144,16 @@ bool crash_wants_cold_start(void)
     return keep.failed_starts >= COLD_AFTER || is_unlucky;
 }
 
-/* The kernel's account below what the program has said, whose end gives way if there is no room.
- * A program that has not read yet what the life before has left must still find it: then the
- * account is one line only. */
+/* The kernel's account below what the program has said. A program that has not read yet what the
+ * life before has left must still find it: then the account is one line only. */
 static void say_why(void)
 {
     log_error("life %lu ends at %lu ms:", keep.restarts, clock_now() / 1000000);
     console_write(account, strlen(account));
     if (!has_opened)
         slot_load();
-    const char *text = has_opened ? account : verdict;
-    size_t size = strlen(text);
-    size_t most = sizeof(slot.text) - size;
-    if (slot.size >= most)
-        slot.size = (uint32_t)most - 1;
-    if (slot.size && slot.text[slot.size - 1] != '\n')
-        slot.text[slot.size++] = '\n';
-    memcpy(slot.text + slot.size, text, size);
-    slot.size += (uint32_t)size;
+    slot_add(&slot, has_opened ? account : verdict);
     slot_store();
-}
-
-static void delay_next_start(void)
-{
-    uint32_t quick = keep.quick_deaths > QUICK_FREE ? keep.quick_deaths - QUICK_FREE : 0;
-    uint32_t doublings = keep.failed_starts > quick ? keep.failed_starts : quick;
-    if (doublings == 0)
-        return;
-    uint64_t delay = DELAY_MIN_NS << (doublings < 10 ? doublings : 10);
-    clock_delay(delay < DELAY_MAX_NS ? delay : DELAY_MAX_NS);
 }
 
 void crash_end(const struct frame *frame, const char *text, ...)
@@ -230,7 +181,7 @@ void crash_end(const struct frame *frame, const char *text, ...)
     keep_seal();
     if (keep.failed_starts >= GIVE_UP_AFTER)
         machine_off("too many starts in a row have failed");
-    delay_next_start();
+    clock_delay(start_delay_ns(keep.failed_starts, keep.quick_deaths));
     crash_restart();
 }
 

@@ -6,9 +6,10 @@
  *   C1. A life that dies before it has served is a failed start. GIVE_UP_AFTER of them in a row end
  *       the domain: there is no colder start than the snapshot.
  *       So does damage to what is kept across lives, or to the snapshot.
- *   C2. Failed starts, and lives that die as soon as they serve, make the next start wait longer.
+ *   C2. Failed starts, and lives that die as soon as they serve, make the next start wait longer
+ *       (../kernel/slot.h).
  *   C3. A fault in here, once the account is begun, is not told: the next life begins without it.
- * Format of the slot: persist/FORMAT.md. Change with: image/kernel/crash.c; these are its rules. */
+ * Change with: image/kernel/crash.c; these are its rules. */
 
 #include "tardigrade.h"
 
@@ -23,20 +24,9 @@
 #include <uk/plat/lcpu.h>
 #include <uk/plat/time.h>
 
-#define GIVE_UP_AFTER 10u
-#define QUICK_NS 100000000ull
-#define QUICK_FREE 20u
-#define DELAY_MIN_NS 10000000ull
-#define DELAY_MAX_NS 1000000000ull
+#include "../kernel/slot.h"
 
-struct slot {
-    char magic[8];
-    uint32_t crc, size;
-    uint64_t restart, time_us;
-    char text[CRASH_SLOT_SIZE - 32];
-};
-_Static_assert(sizeof(struct slot) == CRASH_SLOT_SIZE, "a page of the region");
-#define CRC_FROM offsetof(struct slot, size) /* what the checksum covers begins here */
+#define GIVE_UP_AFTER 10u
 
 static struct slot slot;
 static bool has_served, has_read;
@@ -45,26 +35,16 @@ static uint64_t served_since;
 void __real_ukplat_terminate(enum ukplat_gstate request) NORETURN;
 void __wrap_ukplat_terminate(enum ukplat_gstate request) NORETURN;
 
-static uint32_t slot_crc(const struct slot *of)
-{
-    return checksum_crc32(0, (const char *)of + CRC_FROM,
-                          offsetof(struct slot, text) - CRC_FROM + of->size);
-}
-
 static void slot_store(void)
 {
-    memcpy(slot.magic, "TARDCRSH", sizeof(slot.magic));
-    slot.restart = keep.restarts;
-    slot.time_us = ukplat_wall_clock() / 1000;
-    slot.crc = slot_crc(&slot);
-    region_write(CRASH_SLOT_OFFSET, &slot, offsetof(struct slot, text) + slot.size);
+    size_t size = slot_seal(&slot, keep.restarts, ukplat_wall_clock() / 1000);
+    region_write(CRASH_SLOT_OFFSET, &slot, size);
 }
 
 void crash_begin(void)
 {
     region_read(CRASH_SLOT_OFFSET, &slot, sizeof(slot));
-    if (memcmp(slot.magic, "TARDCRSH", sizeof(slot.magic)) || slot.size > sizeof(slot.text) ||
-        slot_crc(&slot) != slot.crc)
+    if (!slot_is_whole(&slot))
         memset(&slot, 0, sizeof(slot));
     has_served = has_read = false;
 }
@@ -83,20 +63,13 @@ size_t crash_size(void) { return slot.size; }
 size_t crash_read(void *to, size_t size, uint64_t offset)
 {
     has_read = true;
-    if (offset >= slot.size)
-        return 0;
-    size_t count = size < slot.size - offset ? size : slot.size - offset;
-    memcpy(to, slot.text + offset, count);
-    return count;
+    return slot_read(&slot, to, size, offset);
 }
 
 int crash_write(const void *from, size_t size, uint64_t offset)
 {
-    if (offset > slot.size || size > sizeof(slot.text) - offset)
+    if (!slot_write(&slot, from, size, offset))
         return -ENOSPC;
-    memcpy(slot.text + offset, from, size);
-    if (offset + size > slot.size)
-        slot.size = (uint32_t)(offset + size);
     slot_store();
     return 0;
 }
@@ -141,30 +114,13 @@ static void note(const struct __regs *regs, const char *text, va_list list)
     account[at + 1] = '\0';
 }
 
-/* Below what the program has said, whose end gives way if there is no room. While it has not read
- * what the life before has left, that must still be found: then we say one line only. */
+/* Below what the program has said. While it has not read what the life before has left, that must
+ * still be found: then we say one line only. */
 static void say_why(void)
 {
-    const char *text = has_read ? account : verdict;
-    size_t size = strlen(text), most = sizeof(slot.text) - size - 1;
     uk_console_out(account, strlen(account));
-    if (slot.size > most)
-        slot.size = (uint32_t)most;
-    if (slot.size && slot.text[slot.size - 1] != '\n')
-        slot.text[slot.size++] = '\n';
-    memcpy(slot.text + slot.size, text, size);
-    slot.size += (uint32_t)size;
+    slot_add(&slot, has_read ? account : verdict);
     slot_store();
-}
-
-static void wait_for_luck(void)
-{
-    uint64_t quick = keep.quick_deaths > QUICK_FREE ? keep.quick_deaths - QUICK_FREE : 0;
-    uint64_t doublings = keep.failed_starts > quick ? keep.failed_starts : quick;
-    if (!doublings)
-        return;
-    uint64_t ns = DELAY_MIN_NS << (doublings < 10 ? doublings : 10);
-    machine_delay(ns < DELAY_MAX_NS ? ns : DELAY_MAX_NS);
 }
 
 static NORETURN void give_up(const char *why)
@@ -199,7 +155,7 @@ void crash_end(const struct __regs *regs, const char *text, ...)
     keep_seal();
     if (keep.failed_starts >= GIVE_UP_AFTER)
         give_up("too many starts in a row have failed");
-    wait_for_luck();
+    machine_delay(start_delay_ns(keep.failed_starts, keep.quick_deaths));
     snapshot_restore();
 }
 
