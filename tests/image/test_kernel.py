@@ -39,7 +39,7 @@ FILES = ["string", "checksum", "printf", "cmdline", "initrd"]
 NEEDS = {"string": [], "checksum": ["checksum"], "printf": ["printf"],
          "cmdline": ["cmdline", "printf"], "initrd": ["initrd"], "page": ["page"],
          "startinfo": ["startinfo", "keep", "checksum"], "memory": ["memory"],
-         "carried": ["carried", "keep", "checksum"],
+         "carried": ["carried", "keep", "checksum"], "slot": ["checksum"],
          "pv": ["pvboot", "pvpage", "pvtrap", "pvdump", "keep", "checksum"],
          "xen": ["evtchn", "grant", "xenbus", "privcmd", "keep", "checksum"]}
 # Addresses that this host lets programs have, also under the sanitizer; small tables are soon full.
@@ -118,6 +118,11 @@ def test_string_is_as_libc_and_touches_nothing_else(program: Program) -> None:
 
 @of("printf")
 def test_printf_is_as_libc(program: Program) -> None:
+    program(SEED)
+
+
+@of("slot")
+def test_the_crash_slot_holds_what_was_said(program: Program) -> None:
     program(SEED)
 
 
