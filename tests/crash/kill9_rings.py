@@ -35,7 +35,7 @@ from typing import Any
 from tests.crash.kill9_channel import Channel
 from tests.crash.kill9_guest import BIG_NAMES, INBOXES, Guest
 from tests.crash.kill9_toolstack import Ledger, RingToolstack, SocketToolstack
-from tests.oracle.guest import SimXen
+from tests.oracle.guest import SimXen, add_guest
 from tests.oracle.ours import CHECKOUT, RAM_DIRECTORY, has_room
 from tests.oracle.xsclient import SocketConnection
 
@@ -179,10 +179,7 @@ class World:
             dom0.mkdir("/local/domain/0")
             self._furnish(dom0, 0)
             for domid in self.domids:
-                sim.create_domain(domid)
-                dom0.introduce(domid)
-                dom0.mkdir(f"/local/domain/{domid}")
-                dom0.set_perms(f"/local/domain/{domid}", f"n{domid}")
+                add_guest(sim, dom0, domid)
                 self._furnish(dom0, domid)
         sim.close()
         for domid in self.domids:

@@ -170,3 +170,13 @@ class RingConnection(Connection):
         self.page.close()
         self.notifications.close()
         self.notify_path.unlink(missing_ok=True)
+
+
+def add_guest(sim: SimXen, dom0: Connection, domid: int, *others: str) -> None:
+    """A domain as xl makes one: introduced, with a home of its own. `others`: permissions of the
+    home for other domains, such as "r7"."""
+    home = f"/local/domain/{domid}"
+    sim.create_domain(domid)
+    dom0.introduce(domid)
+    dom0.mkdir(home)
+    dom0.set_perms(home, f"n{domid}", *others)

@@ -20,7 +20,7 @@ from persist import layout
 from persist.recover import Outcome, recover
 from tests.crash.world import ArrayMedium, Life
 from tests.oracle import oracle
-from tests.oracle.guest import RingConnection, SimXen
+from tests.oracle.guest import RingConnection, SimXen, add_guest
 from tests.oracle.ours import OurServer
 from tests.oracle.xsclient import SocketConnection
 from tests.tools.in_process import dump
@@ -243,10 +243,7 @@ def test_from_server_to_server(tmp_path: Path) -> None:
     with OurServer(sim=tmp_path / "sim") as server:
         with SocketConnection(server.socket_path) as dom0:
             for domid in (5, 6):
-                sim.create_domain(domid)
-                dom0.introduce(domid)
-                dom0.mkdir(f"/local/domain/{domid}")
-                dom0.set_perms(f"/local/domain/{domid}", f"n{domid}")
+                add_guest(sim, dom0, domid)
             guest = RingConnection(sim, 5)
             guest.write("b", b"1\0\xff")
             guest.write("a", "2")

@@ -25,7 +25,7 @@ from app.tree import Node
 from persist.recover import recover
 from tests.crash.world import ArrayMedium
 from tests.oracle import oracle
-from tests.oracle.guest import RingConnection, SimXen
+from tests.oracle.guest import RingConnection, SimXen, add_guest
 from tests.oracle.ours import OurServer
 from tests.oracle.packages import library_path, program_path, shim_path
 from tests.oracle.xsclient import PORT_GUEST_BASE, Event, SocketConnection
@@ -206,10 +206,7 @@ def test_c_xenstored_goes_on(place: Path) -> None:
     with OurServer(sim=place / "sim") as server:
         with SocketConnection(server.socket_path) as dom0:
             for domid in (5, 6):
-                sim.create_domain(domid)
-                dom0.introduce(domid)
-                dom0.mkdir(f"/local/domain/{domid}")
-                dom0.set_perms(f"/local/domain/{domid}", f"n{domid}", "r7")
+                add_guest(sim, dom0, domid, "r7")
             dom0.set_target(5, 6)
             guest = RingConnection(sim, 5)
             guest.write("data/x", b"1\0\xff")
