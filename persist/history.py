@@ -37,7 +37,12 @@ def recover_beside(medium: Medium, begin: Callable[[], Callable[[Record], None]]
         found = recover(medium, begin())
         if not found.damages or _superblocks(medium) == before:
             return found
-    raise RegionError("the server moves on faster than it can be read; try again")
+    raise overtaken()
+
+
+def overtaken() -> RegionError:
+    """The error of a reader that a running server has overtaken, again and again (H1)."""
+    return RegionError("the server moves on faster than it can be read; try again")
 
 
 def history(medium: Medium, tail: int) -> Iterator[Record | Gap]:

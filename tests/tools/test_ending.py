@@ -48,9 +48,10 @@ def test_what_was_to_be_executed() -> None:
     assert lines[2] == "A turn was under way, and had not reached its commit point."
     assert lines[3] == ("in flight: dom? conn 7 at stream position 4096: its request is in its "
                         "ring's page, not in the region: the next life will tell")
-    assert lines[4] == "in flight: a socket: WRITE /a \\xff</script> (request 9 in transaction 4)"
-    assert lines[5] == "in flight: a socket: RM /b (request 9)"
-    assert lines[6].startswith("in flight: a socket: a long request, known by ")
+    assert lines[4] == ("in flight, or answered: a socket: WRITE /a \\xff</script> "
+                        "(request 9 in transaction 4)")
+    assert lines[5] == "in flight, or answered: a socket: RM /b (request 9)"
+    assert lines[6].startswith("in flight, or answered: a socket: a long request, known by ")
     lines = host_with(EXECUTE, socket_entry(requests, 500), behind=1)
     assert lines[2] == "A turn had reached its commit point: its requests are in the log."
 
@@ -88,7 +89,7 @@ def test_what_the_next_life_has_found() -> None:
     assert ending_lines(begun(""), found)[2:7] == [
         "A turn was under way, and had not reached its commit point.",
         "in flight: dom7 conn 12 at stream position 4096: READ /a (request 9)",
-        "in flight: a socket: READ /a (request 9)", "in flight: 2 more",
+        "in flight, or answered: a socket: READ /a (request 9)", "and 2 more",
         "The next life replayed 20 records in 1.5 ms."]
     assert ending_lines(begun(""), found._replace(phase=RECOVERING))[2:4] == [
         "It had not begun to serve.", "The next life replayed 20 records in 1.5 ms."]

@@ -17,7 +17,6 @@ from app.domain import Known
 from app.effects import Item
 from app.replay import FoundStream
 from persist.region import Medium
-from persist.slots import read_slots
 from tools.dump import moment
 from tools.dump.arguments import clean_path, number
 from tools.dump.changes import effect_texts, head
@@ -89,8 +88,6 @@ def show_connections(region: Medium, options: argparse.Namespace, out: Output) -
     past = read_past(region)
     replay = past.present
     assert replay is not None
-    for slot in read_slots(region):
-        replay.apply_slot(slot)
     latest = Latest(past)
     watches = Counter(one.epoch for one in watches_of(replay.items))
     transactions = transactions_of(replay.items)

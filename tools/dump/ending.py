@@ -5,6 +5,8 @@ N1. One place for all who tell of deaths: xsdump crashes, the tags of a git hist
 N2. Of a life that another has followed, that one's finding counts (app/death.py): it has seen the
     rings. Of the newest, the region's intent is all there is.
 N3. What others wrote is made printable here.
+N4. Whether a ring's request was answered is known from its stream. A socket's may have been: an
+    intent stands until the next one, and of a turn that changed nothing there is no other trace.
 Knows nothing of how lines are shown. Change with: FORMAT.md sections 5, 10 and 11."""
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from tools.dump.text import damage_text, printable, request_words
 
 SILENT = "it said nothing of its end: killed, or out of power"
 LAST_WORDS_MAX = 1 << 16
+SURE, MAYBE = "in flight: ", "in flight, or answered: "  # N4
 
 
 # -- of a life that another has followed
@@ -64,14 +67,14 @@ def death_lines(cause: str, found: Death | None) -> list[str]:
 def _found_lines(found: Death) -> list[str]:
     if found.phase == death.RECOVERING:
         return ["It had not begun to serve."]
-    lines = [_phase_line(found.phase, found.is_recorded)]
-    lines += [f"in flight: {_underway(request)}" for request in found.requests]
-    return lines + ([f"in flight: {found.more} more"] if found.more else [])
+    lines = [_underway(request) for request in found.requests]
+    return [_phase_line(found.phase, found.is_recorded, lines), *lines,
+            *([f"and {found.more} more"] if found.more else [])]
 
 
 def _underway(one: Underway) -> str:
-    who = "a socket" if one.domid == death.SOCKET else (
-        f"dom{one.domid} conn {one.epoch} at stream position {one.position}")
+    who = f"{MAYBE}a socket" if one.domid == death.SOCKET else (
+        f"{SURE}dom{one.domid} conn {one.epoch} at stream position {one.position}")
     return f"{who}: {request_words(one.type, one.payload)} (request {one.req_id})"
 
 
@@ -110,10 +113,8 @@ def _intent_lines(intent: Intent, sequence: int, past: Past) -> list[str]:
     if intent.phase == SWEEP:
         domids = ", ".join(str(domid) for (domid,) in struct.iter_unpack("<H", intent.payload))
         return [f"Domains were being looked after: {domids or 'none'}."]
-    lines = [_phase_line(intent.phase, sequence > intent.sequence)]
-    if intent.phase == EXECUTE:
-        lines += [f"in flight: {line}" for line in _entries(intent.payload, past)]
-    return lines
+    lines = list(_entries(intent.payload, past)) if intent.phase == EXECUTE else []
+    return [_phase_line(intent.phase, sequence > intent.sequence, lines), *lines]
 
 
 def _entries(payload: bytes, past: Past) -> Iterator[str]:
@@ -125,12 +126,13 @@ def _entries(payload: bytes, past: Past) -> Iterator[str]:
         if isinstance(entry, RingEntry):
             stream = present.streams.get(entry.epoch) if present is not None else None
             is_done = stream is not None and stream.after > entry.position
-            told = "its request was answered" if is_done else (
-                "its request is in its ring's page, not in the region: the next life will tell")
-            yield (f"dom{domids.get(entry.epoch, '?')} conn {entry.epoch} at stream position "
-                   f"{entry.position}: {told}")
+            ring = (f"dom{domids.get(entry.epoch, '?')} conn {entry.epoch} at stream position "
+                    f"{entry.position}")
+            yield f"{ring}: its request was answered" if is_done else (
+                f"{SURE}{ring}: its request is in its ring's page, not in the region: the next "
+                "life will tell")
         elif isinstance(entry, HashEntry):
-            yield f"a socket: a long request, known by {entry.name}"
+            yield f"{MAYBE}a socket: a long request, known by {entry.name}"
         else:
             yield from _socket(entry.data)
 
@@ -140,9 +142,9 @@ def _socket(data: bytes) -> Iterator[str]:
     try:
         while (taken := wire.take(data, offset)) is not None:
             request, offset = taken
-            yield f"a socket: {_request(request)}"
+            yield f"{MAYBE}a socket: {_request(request)}"
     except wire.FrameError as error:
-        yield f"a socket: no request: {error}"
+        yield f"{MAYBE}a socket: no request: {error}"
 
 
 def _request(request: Request) -> str:
@@ -153,10 +155,13 @@ def _request(request: Request) -> str:
 # -- of both
 
 
-def _phase_line(phase: int, is_recorded: bool) -> str:
+def _phase_line(phase: int, is_recorded: bool, requests: list[str]) -> str:
+    """`requests`: the lines about them."""
     if phase == EXECUTE and is_recorded:
         return "A turn had reached its commit point: its requests are in the log."
-    return {EXECUTE: "A turn was under way, and had not reached its commit point.",
+    is_under_way = any(line.startswith(SURE) for line in requests)
+    return {EXECUTE: "A turn was under way, and had not reached its commit point." if is_under_way
+                     else "The last turn changed nothing: it was under way, or was answered.",
             SWEEP: "Domains were being looked after.",
             IDLE: "Idle work was being done: nobody's request.",
             WAIT: "Nothing was being executed."}.get(

@@ -22,10 +22,11 @@ from app import path as paths
 from app.codec import Life, SealMark, Stream, Turn
 from app.path import ROOT, Path
 from app.replay import Replay
-from persist.history import Gap, history, recover_beside
+from persist.history import READ_TRIES, Gap, history, overtaken, recover_beside
 from persist.record import Kind, Record
 from persist.recover import Recovery
 from persist.region import Medium
+from persist.slots import read_slots
 from tools.dump.state import Difference, State
 
 SERVER_TYPE = codec.START.type  # of a step that nobody has asked for
@@ -338,14 +339,34 @@ def read_past(region: Medium, is_whole_history: bool = True) -> Past:
             replays[-1].apply(one)
         return take
 
-    found = recover_beside(region, begin)
-    entries = window
-    if is_whole_history and found.state is not None:
-        entries = list(history(region, found.state.tail))
+    for _ in range(READ_TRIES):
+        found = recover_beside(region, begin)
+        for slot in read_slots(region):
+            replays[-1].apply_slot(slot)
+        entries = window
+        if is_whole_history and found.state is not None:
+            entries = list(history(region, found.state.tail))
+        if found.damages or found.state is None or _is_unbroken(
+                entries, found.state.superblock.start):
+            break
+    else:
+        raise overtaken()
     if found.state is not None:  # damage that nothing follows
         entries += [Gap(one.position, one.size) for one in found.damages
                     if one.position >= found.state.tail]
     return Past(entries, found, replays[-1], kinds)
+
+
+def _is_unbroken(entries: list[Record | Gap], start: int) -> bool:
+    """Whether all that recovery has just read from `start` on is still there: a running server may
+    have used it again before it was read a second time."""
+    expected = start
+    for one in entries:
+        if one.position >= start:
+            if one.position != expected or isinstance(one, Gap):
+                return False
+            expected += one.size
+    return True
 
 
 def kind_name(kind: int) -> str:

@@ -16,7 +16,6 @@ from app.domain import Known
 from app.path import Path
 from persist.history import Gap
 from persist.region import Medium, RegionError, open_region
-from persist.slots import read_slots
 from tools.dump import arguments, fresh, moment, stream
 from tools.dump.fresh import TooLargeError
 from tools.dump.items import domains_of, watches_of
@@ -176,8 +175,6 @@ def _write_stream(region: Medium, found: Restorable, place: str,
     assert replay is not None and found.past.found is not None
     state = found.past.found.state
     if state is not None and found.sequence == state.sequence:
-        for slot in read_slots(region):
-            replay.apply_slot(slot)
         inputs = {epoch: one.input for epoch, one in replay.streams.items()}
     data = stream.encode(found.state, inputs, receiver)
     with create(place) as file:
