@@ -5,14 +5,18 @@ B1. The machine is ended by its process id, and leaves nothing but what was aske
 B2. Xen writes its own lines into the middle of dom0's: they are taken out before verdicts are
     looked for.
 B3. A scenario that does not say that it has ended has failed, whatever its verdicts were.
+B4. dom0 beats (dom0/init), so a machine that says nothing for SILENCE_S hangs as a whole: it is
+    ended, and what QEMU knows of its processor is put behind its console.
 Knows nothing of what scenarios do. Change with: dom0/init."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -40,6 +44,10 @@ DEFAULTS = {"SERVER": "ours", "SERVER_OPTIONS": "", "TRAFFIC": 300, "KILLS": 10,
             "DEATHS": 3, "ATTACHES": 3, "ENDS": "power-off xen",
             "KINDS": "exception page-fault kernel-page-fault double-fault"}
 BY_HAND_S = 3600.0
+SILENCE_S = 240.0  # dom0/init says "LAB beat" every 30 seconds
+MONITOR = "monitor"
+QUESTIONS = ("info registers", "info lapic", "info pic")
+ANSWER_S = 5.0
 
 
 class Verdict(NamedTuple):
@@ -70,10 +78,8 @@ class Run(NamedTuple):
 
 def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
                  keep_in: Path | None = None,
-                 show: Callable[[bytes], object] | None = None,
-                 silence_s: float | None = None) -> Run:
-    """Boot, and run dom0/`name`.sh with `parameters` as shell variables. A machine that says
-    nothing for `silence_s` hangs as a whole, and is ended.
+                 show: Callable[[bytes], object] | None = None) -> Run:
+    """Boot, and run dom0/`name`.sh with `parameters` as shell variables.
 
     What the console says is given to `show` as it comes, and written to `keep_in` if that is given
     and the run is no success."""
@@ -87,8 +93,7 @@ def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
             for key, value in {"SCENARIO": name, **DEFAULTS, **words}.items()).encode()
         write_initrd(image, directory / "initrd", files)
         memory_mib = int(str(parameters.get("MACHINE_MIB", MEMORY_MIB)))
-        run = _boot(command(image, directory / "initrd", memory_mib), timeout_s, show,
-                    silence_s or timeout_s)
+        run = _boot(command(image, directory, memory_mib), timeout_s, show, directory / MONITOR)
     finally:
         shutil.rmtree(directory)
     if keep_in is not None and run.complaint() is not None:
@@ -97,15 +102,17 @@ def run_scenario(name: str, parameters: Mapping[str, object], timeout_s: float,
     return run
 
 
-def command(image: Image, initrd: Path, memory_mib: int = MEMORY_MIB) -> list[str]:
+def command(image: Image, directory: Path, memory_mib: int = MEMORY_MIB) -> list[str]:
     """QEMU's command line. The names must have no comma: there QEMU splits modules."""
+    initrd = directory / "initrd"
     return [QEMU, "-accel", "tcg,thread=multi", "-cpu", CPU, "-m", str(memory_mib),
             "-nographic", "-no-reboot", "-nic", "none", "-kernel", str(image.xen),
+            "-monitor", f"unix:{directory / MONITOR},server=on,wait=off",
             "-append", XEN_OPTIONS, "-initrd", f"{image.kernel} {LINUX_OPTIONS},{initrd}"]
 
 
 def _boot(words: list[str], timeout_s: float, show: Callable[[bytes], object] | None,
-          silence_s: float) -> Run:
+          monitor: Path) -> Run:
     """Run the machine until it powers off, hangs, or time is up."""
     began_s = time.monotonic()
     said, hangs = bytearray(), False
@@ -114,7 +121,7 @@ def _boot(words: list[str], timeout_s: float, show: Callable[[bytes], object] | 
         assert machine.stdout is not None
         try:
             while (left_s := began_s + timeout_s - time.monotonic()) > 0:
-                hangs = not select.select([machine.stdout], [], [], min(left_s, silence_s))[0]
+                hangs = not select.select([machine.stdout], [], [], min(left_s, SILENCE_S))[0]
                 data = b"" if hangs else os.read(machine.stdout.fileno(), 1 << 16)
                 if not data:
                     break
@@ -123,10 +130,25 @@ def _boot(words: list[str], timeout_s: float, show: Callable[[bytes], object] | 
                     show(data)
                 if END.encode() in said[-4096:] and machine.poll() is not None:
                     break
+            if hangs:
+                said += ask(monitor, *QUESTIONS).encode()
         finally:
             machine.kill()
     console = said.decode("utf-8", "replace")
     return Run(verdicts_of(console), END in console, console, time.monotonic() - began_s, hangs)
+
+
+def ask(monitor: Path, *questions: str) -> str:
+    """What QEMU's monitor answers, as far as it does so within ANSWER_S."""
+    answer = bytearray()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(ANSWER_S)
+        with contextlib.suppress(OSError):
+            sock.connect(str(monitor))
+            sock.sendall("".join(f"{question}\n" for question in questions).encode())
+            while data := sock.recv(1 << 16):
+                answer += data
+    return answer.decode("utf-8", "replace")
 
 
 def split_files(parameters: Mapping[str, object]) -> tuple[dict[str, object], dict[str, bytes]]:
